@@ -1,0 +1,150 @@
+"""Single operations as each library does them: matrix products, activations, cross-entropy.
+
+Each function returns, for each operation, a dictionary of callables by library. The arguments are
+ready when a call begins, and results go to arrays that exist where the library lets them.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+
+import numpy as np
+
+Calls = dict[str, Callable[[], object]]
+
+PRODUCTS = (  # batch, in, out
+    (16, 16, 32),
+    (32, 32, 32),
+    (32, 64, 64),
+    (32, 784, 256),
+    (128, 784, 256),
+    (128, 256, 128),
+    (1000, 37, 53),
+    (4096, 256, 256),
+    (1024, 1024, 1024),
+)
+PRODUCT_FORMS = ("x·Wᵀ", "dyᵀ·x", "dy·W")
+ACTIVATIONS = ("relu", "sigmoid", "tanh", "gelu", "silu", "softmax")
+SAVES_INPUT = ("gelu", "silu")  # the others go backward from their output
+PLANES = ((32, 64), (128, 256), (2048, 768))  # rows, columns
+
+HAS_FASTNN, HAS_TORCH = bool(find_spec("fastnn")), bool(find_spec("torch"))
+
+
+def _normal(*shape: int, dtype: str = "float32") -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape).astype(dtype)
+
+
+def products(batch: int, ins: int, outs: int, dtype: str = "float32") -> dict[str, Calls]:
+    """Return the three products of a linear layer: forward, dweight and dx."""
+    x, weight = _normal(batch, ins, dtype=dtype), _normal(outs, ins, dtype=dtype)
+    dy = _normal(batch, outs, dtype=dtype)
+    arguments = ((x, weight.T, dy), (dy.T, x, weight), (dy, weight, x))
+    calls = {
+        form: _product(a, b, np.empty_like(like))
+        for form, (a, b, like) in zip(PRODUCT_FORMS, arguments, strict=True)
+    }
+    if HAS_FASTNN:
+        from fastnn import ops
+
+        calls["x·Wᵀ"]["fastnn"] = partial(ops.linear, x, weight, out=np.empty_like(dy))
+    return calls
+
+
+def large_products(dtype: str, n: int = 1024) -> list[Callable[[], object]]:
+    """Return the product of two n x n matrices by every library."""
+    calls = list(products(n, n, n, dtype)["dy·W"].values())
+    if find_spec("jax"):
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+        matrix = jax.device_put(_normal(n, n, dtype=dtype))
+        matmul = jax.jit(jax.numpy.matmul)
+        calls.append(lambda: matmul(matrix, matrix).block_until_ready())
+    return calls
+
+
+def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> Calls:
+    calls: Calls = {}
+    if HAS_FASTNN:
+        from fastnn import ops
+
+        calls["fastnn"] = partial(ops.matmul, a, b, out=out)
+    calls["numpy"] = partial(np.matmul, a, b, out=np.empty_like(out))
+    if HAS_TORCH:
+        import torch
+
+        left, right, result = map(torch.from_numpy, (a, b, np.empty_like(out)))
+        calls["torch"] = partial(torch.mm, left, right, out=result)
+    return calls
+
+
+def activation(name: str, rows: int, columns: int) -> dict[str, Calls]:
+    """Return the forward and the backward pass of an activation."""
+    x, dy = _normal(rows, columns), _normal(rows, columns)
+    forward: Calls = {}
+    backward: Calls = {}
+    saved = x if name in SAVES_INPUT else np.exp(-np.abs(x))  # in (0, 1], as an output may be
+    if HAS_FASTNN:
+        from fastnn import ops, reference
+
+        forward["fastnn"] = partial(getattr(ops, name), x, out=np.empty_like(x))
+        backward["fastnn"] = partial(
+            getattr(ops, f"{name}_backward"), dy, saved, out=np.empty_like(x)
+        )
+        forward["reference"] = partial(getattr(reference, f"{name}_forward"), x)
+        backward["reference"] = partial(getattr(reference, f"{name}_backward"), dy, saved)
+    if HAS_TORCH:
+        import torch
+
+        arrays = map(torch.from_numpy, (x, dy, saved, np.empty_like(x)))
+        forward["torch"], backward["torch"] = _torch_activation(torch, name, *arrays)
+    return {f"{name}_forward": forward, f"{name}_backward": backward}
+
+
+def _torch_activation(torch, name, x, dy, saved, out):
+    """Return PyTorch's own kernels, the ones that its autograd calls."""
+    aten = torch.ops.aten
+    forward = {
+        "relu": partial(torch.clamp_min, x, 0, out=out),
+        "sigmoid": partial(torch.sigmoid, x, out=out),
+        "tanh": partial(torch.tanh, x, out=out),
+        "gelu": partial(aten.gelu.out, x, out=out),
+        "silu": partial(aten.silu.out, x, out=out),
+        "softmax": partial(torch.softmax, x, -1, out=out),
+    }
+    backward = {
+        "relu": partial(aten.threshold_backward.grad_input, dy, saved, 0, grad_input=out),
+        "sigmoid": partial(aten.sigmoid_backward.grad_input, dy, saved, grad_input=out),
+        "tanh": partial(aten.tanh_backward.grad_input, dy, saved, grad_input=out),
+        "gelu": partial(aten.gelu_backward.grad_input, dy, saved, grad_input=out),
+        "silu": partial(aten.silu_backward.grad_input, dy, saved, grad_input=out),
+        "softmax": partial(torch._softmax_backward_data, dy, saved, -1, dy.dtype, grad_input=out),
+    }
+    return forward[name], backward[name]
+
+
+def cross_entropy(rows: int, columns: int) -> Calls:
+    """Return softmax-cross-entropy, value and gradient."""
+    logits = _normal(rows, columns)
+    labels = np.random.default_rng(1).integers(0, columns, rows)
+    calls: Calls = {}
+    if HAS_FASTNN:
+        from fastnn import losses, reference
+
+        calls["fastnn"] = partial(losses.cross_entropy, logits, labels)
+        calls["reference"] = partial(reference.cross_entropy_loss, logits, labels)
+    if HAS_TORCH:
+        import torch
+
+        tensor, classes = torch.from_numpy(logits), torch.from_numpy(labels)
+        calls["torch"] = partial(_torch_cross_entropy, torch, tensor, classes, torch.ones(()))
+    return calls
+
+
+def _torch_cross_entropy(torch, logits, labels, one):
+    aten = torch.ops.aten
+    log_p = torch.log_softmax(logits, -1)
+    loss, total = aten.nll_loss_forward(log_p, labels, None, 1, -100)
+    grad = aten.nll_loss_backward(one, log_p, labels, None, 1, -100, total)
+    return loss, torch._log_softmax_backward_data(grad, log_p, -1, logits.dtype)

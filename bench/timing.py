@@ -1,0 +1,182 @@
+"""Interleaved medians, the limits of the machine and the tables that show both."""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from itertools import repeat
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from operations import large_products
+
+SETTLE = 0.002  # seconds in which the threads of the library measured before fall asleep
+
+
+def loop(call: Callable[[], object]) -> Callable[[int], None]:
+    """Return a function of n that makes n calls."""
+
+    def run(n: int) -> None:
+        for _ in repeat(None, n):
+            call()
+
+    return run
+
+
+def interleaved(
+    runs: Mapping[str, Callable[[int], object]], rounds: int, sample: float = 0.005
+) -> dict[str, float]:
+    """Return the median seconds of one unit of work for each of `runs`.
+
+    Parameters
+    ----------
+    runs : mapping of str to callable
+        A function of n that does n units of work and returns when they are finished.
+    rounds : int
+        Samples of each; round by round, so that a disturbance meets all of them alike.
+    sample : float
+        Seconds that one sample lasts, at least: one unit if that takes longer.
+    """
+    counts, times = {}, {}
+    for name, run in runs.items():
+        run(1)  # compiles, allocates and plans
+        n, elapsed = 1, _timed(run, 1)
+        while elapsed < sample:
+            n = max(n + 1, min(10 * n, int(1.2 * n * sample / max(elapsed, 1e-9))))
+            elapsed = _timed(run, n)
+        counts[name], times[name] = n, []
+    for _ in range(rounds):
+        for name, run in runs.items():
+            n = counts[name]
+            time.sleep(SETTLE)
+            if n > 1:
+                run(n // 5 + 1)  # brings its data and code back into the caches
+            times[name].append(_timed(run, n) / n)
+    return {name: median(values) for name, values in times.items()}
+
+
+def _timed(run: Callable[[int], object], n: int) -> float:
+    start = time.perf_counter()
+    run(n)
+    return time.perf_counter() - start
+
+
+@dataclass
+class Record:
+    """One row of a table: our time beside the peers', in seconds.
+
+    `target` is the wanted ratio of the best peer's time to ours, `limit` the seconds in which
+    the machine could do the work, both None where there is none.
+    """
+
+    case: str
+    ours: float
+    peers: dict[str, float] = field(default_factory=dict)
+    target: float | None = None
+    limit: float | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        """The best peer's time divided by ours."""
+        return min(self.peers.values()) / self.ours if self.peers else None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is reached."""
+        return None if None in (self.target, self.ratio) else self.ratio >= self.target
+
+    def as_dict(self) -> dict:
+        """Return everything the table shows."""
+        return asdict(self) | {"ratio": self.ratio, "met": self.met}
+
+
+def record(case: str, times: dict[str, float], **details: float | None) -> Record:
+    """Return the record of interleaved `times`, of which "fastnn" is ours.
+
+    Without fastnn the first peer takes its place, so that the peers can be looked at alone.
+    """
+    peers = dict(times)
+    return Record(
+        case, peers.pop("fastnn" if "fastnn" in peers else next(iter(peers))), peers, **details
+    )
+
+
+def print_table(title: str, records: Iterable[Record]) -> None:
+    """Print records as a table of microseconds, each row as soon as it is measured."""
+    columns: list[str] = []
+    print(f"\n{title}")
+    for row in records:
+        if list(row.peers) != columns:
+            columns = list(row.peers)
+            heads = ["fastnn", *columns, "ratio", "target", "met", "of limit"]
+            print(f"{'':44}" + "".join(f"{head:>12}" for head in heads))
+        cells = [f"{1e6 * seconds:.2f}" for seconds in (row.ours, *row.peers.values())]
+        cells += ["" if row.ratio is None else f"{row.ratio:.2f}"]
+        cells += ["" if row.target is None else f"{row.target:g}"]
+        cells += [{None: "", True: "yes", False: "NO"}[row.met]]
+        cells += ["" if row.limit is None else f"{row.limit / row.ours:.0%}"]
+        print(f"{row.case:44}" + "".join(f"{cell:>12}" for cell in cells), flush=True)
+
+
+class Disturbance:
+    """How much of the processors other processes use from now on (Linux; else unknown)."""
+
+    def __init__(self) -> None:
+        self.start = self._clocks()
+
+    @staticmethod
+    def _clocks() -> tuple[float, float, float]:
+        try:
+            ticks = [int(field) for field in Path("/proc/stat").read_text().split()[1:9]]
+        except OSError:
+            return 0.0, time.process_time(), time.perf_counter()
+        idle = ticks[3] + ticks[4]  # the rest includes what a hypervisor gave to others
+        busy = (sum(ticks) - idle) / os.sysconf("SC_CLK_TCK")
+        return busy, time.process_time(), time.perf_counter()
+
+    def share(self) -> float:
+        """Return the processors that others kept busy, on average since the start."""
+        busy, own, wall = np.subtract(self._clocks(), self.start)
+        return max(0.0, (busy - own) / wall)
+
+
+class Machine:
+    """What this machine can do at best on a number of threads, measured when asked for."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.peak = cache(self.peak)
+        self.bandwidth = cache(self.bandwidth)
+
+    def seconds(self, flops: float, moved: float, dtype: str = "float32") -> float:
+        """Return the time of `flops` operations and then of moving `moved` bytes."""
+        return flops / self.peak(dtype) + moved / self.bandwidth(int(moved))
+
+    def peak(self, dtype: str) -> float:
+        """Return operations per second: the best of every library's large matrix product."""
+        n = 1024
+        calls = large_products(dtype, n)
+        for call in calls:
+            call()
+        return 2 * n**3 / min(_timed(loop(call), 1) for call in calls for _ in range(12))
+
+    def bandwidth(self, moved: int) -> float:
+        """Return bytes per second of a += b, over arrays as large as the work that moves `moved`.
+
+        Small work stays in a cache, and its bandwidth is that cache's.
+        """
+        length = max(moved, 1 << 18) // (8 * self.threads)
+        arrays = [np.zeros((2, length), np.float32) for _ in range(self.threads)]
+        repeats = max(2, (1 << 24) // length)
+
+        def add(pair: np.ndarray) -> None:
+            a, b = pair
+            for _ in range(repeats):
+                np.add(a, b, out=a)
+
+        with ThreadPoolExecutor(self.threads) as pool:
+            best = min(_timed(lambda n: list(pool.map(add, arrays)), 1) for _ in range(6))
+        return 12 * length * self.threads * repeats / best

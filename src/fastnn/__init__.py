@@ -1,0 +1,63 @@
+"""Train small and medium neural networks on a CPU from NumPy, at the speed of the arithmetic.
+
+Examples
+--------
+>>> import numpy as np, fastnn
+>>> rng = np.random.default_rng(0)
+>>> x = rng.normal(size=(256, 2)).astype(np.float32)
+>>> y = (x[:, 0] * x[:, 1] > 0).astype(np.int64)
+>>> model = fastnn.Sequential(fastnn.Linear(2, 32), fastnn.Tanh(), fastnn.Linear(32, 2), rng=0)
+>>> trainer = fastnn.Trainer(
+...     model, "cross_entropy", fastnn.optim.Adam(model.parameters(), lr=0.03)
+... )
+>>> history = trainer.fit(x, y, epochs=60, batch_size=32, progress=False, rng=0)
+>>> trainer.evaluate(x, y, metrics=["accuracy"])["accuracy"] > 0.95
+True
+"""
+
+from importlib.metadata import version as _version
+
+from fastnn import (
+    callbacks,
+    initializers,
+    layers,
+    losses,
+    ops,
+    optim,
+    plot,
+    preprocessing,
+    schedules,
+)
+from fastnn._kernels._core import get_num_threads, set_num_threads
+from fastnn.callbacks import CSVLogger, EarlyStopping, ModelCheckpoint, TerminateOnNaN
+from fastnn.checkpoint import load_safetensors, save_safetensors
+from fastnn.config import show_config
+from fastnn.layers import *  # noqa: F403
+from fastnn.layers import __all__ as _layers
+from fastnn.training import History, Trainer
+
+__version__ = _version("fastnn-cpu")
+
+__all__ = [
+    *_layers,
+    "CSVLogger",
+    "EarlyStopping",
+    "History",
+    "ModelCheckpoint",
+    "TerminateOnNaN",
+    "Trainer",
+    "callbacks",
+    "get_num_threads",
+    "initializers",
+    "layers",
+    "load_safetensors",
+    "losses",
+    "ops",
+    "optim",
+    "plot",
+    "preprocessing",
+    "save_safetensors",
+    "schedules",
+    "set_num_threads",
+    "show_config",
+]

@@ -1,0 +1,141 @@
+"""What functions on arrays check before they call a kernel, which checks nothing."""
+
+from collections.abc import Sequence
+from math import isfinite
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn._arrays import as_input, as_target, describe, view
+
+__all__ = ["FLOATS", "as_array", "floats", "generator", "number", "output", "ready"]
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_C_CONTIGUOUS, _ALIGNED = 0x1, 0x100  # bits of ndarray.flags.num
+_READY = _C_CONTIGUOUS | _ALIGNED
+
+
+def ready(x: Any, dtype: np.dtype[Any]) -> bool:
+    """Whether it is an array of that dtype which kernels can use as it is."""
+    return type(x) is np.ndarray and x.dtype == dtype and x.flags.num & _READY == _READY
+
+
+def as_array(obj: Any, name: str) -> NDArray[Any]:
+    """View an array of real numbers that is only read, whatever its dtype and order.
+
+    Raises
+    ------
+    TypeError
+        If `obj` is no array of real numbers.
+    """
+    array = view(obj)
+    if array is None:
+        try:
+            array = np.asarray(obj)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise TypeError(f"{name}: expected an array, got {describe(obj)}: {error}") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: expected real numbers, got {describe(obj)} ({array.dtype})")
+    return array
+
+
+def floats(names: Sequence[str], *arrays: Any) -> tuple[NDArray[Any], ...]:
+    """View arrays as C-contiguous ones of one dtype, converting those that are not.
+
+    It is float64 if any of them is, or is wider; else float32, whatever the integers among them.
+
+    Raises
+    ------
+    TypeError
+        If one is no array of real numbers; `names` says what to call it.
+    """
+    for x in arrays:
+        if (
+            type(x) is not np.ndarray
+            or x.dtype not in FLOATS
+            or x.dtype is not arrays[0].dtype
+            or x.flags.num & _READY != _READY
+        ):
+            return _convert(names, arrays)
+    return arrays
+
+
+def _convert(names: Sequence[str], arrays: Sequence[Any]) -> tuple[NDArray[Any], ...]:
+    found = [as_array(x, name) for x, name in zip(arrays, names, strict=True)]
+    double = any(x.dtype.kind == "f" and x.dtype.itemsize >= 8 for x in found)
+    dtype = FLOATS[double]
+    return tuple(
+        np.asarray(as_input(x, name, dtype)) for x, name in zip(found, names, strict=True)
+    )
+
+
+def output(
+    out: Any,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    inputs: Sequence[NDArray[Any]],
+    in_place: bool = False,
+) -> NDArray[Any]:
+    """View `out`, the array in which the caller wants the result; a new one if it is None.
+
+    Raises
+    ------
+    TypeError
+        If it is no array, or has another dtype.
+    ValueError
+        If it has another shape, is read-only, strided, unaligned or byte-swapped, or shares memory
+        with an input. With `in_place` it may be an input, but not overlap one in part.
+    """
+    if out is None:
+        return np.empty(shape, dtype)
+    y = as_target(out, "out")
+    if y.dtype != dtype:
+        raise TypeError(f"out: expected dtype {dtype}, got {y.dtype}")
+    if y.shape != shape:
+        raise ValueError(f"out: expected shape {shape}, got {y.shape}")
+    for x in inputs:
+        if x is y and in_place:
+            continue
+        if np.may_share_memory(x, y) and not (in_place and x.ctypes.data == y.ctypes.data):
+            allowed = "its own memory or exactly that of an input" if in_place else "its own memory"
+            raise ValueError(f"out: expected {allowed}, got memory that overlaps an input")
+    return y
+
+
+def number(name: str, value: Any, low: float = 0.0, high: float = float("inf")) -> float:
+    """Return a finite number of the range [low, high] as a float.
+
+    Raises
+    ------
+    TypeError
+        If it is no number.
+    ValueError
+        If it is out of range, infinite or NaN.
+    """
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected a number, got {describe(value)}")
+    if not (isfinite(value) and low <= value <= high):
+        raise ValueError(f"{name}: expected a finite number in [{low}, {high}], got {value!r}")
+    return float(value)
+
+
+def generator(rng: Any) -> np.random.Generator:
+    """Return the generator that an int, a Generator or None (fresh entropy) stands for.
+
+    Raises
+    ------
+    TypeError
+        If it is none of these.
+    ValueError
+        If it is a negative int.
+    """
+    valid = rng is None or isinstance(rng, Integral | np.random.Generator)
+    if not valid or isinstance(rng, bool):
+        raise TypeError(
+            f"rng: expected an int, a numpy.random.Generator or None, got {describe(rng)}"
+        )
+    if isinstance(rng, Integral) and rng < 0:
+        raise ValueError(f"rng: expected an int >= 0, got {rng}")
+    return np.random.default_rng(rng)

@@ -1,0 +1,1 @@
+"""Compiled kernels, and the only door between them and Python."""

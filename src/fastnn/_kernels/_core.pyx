@@ -1,0 +1,210 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, binding=True, embedsignature=False
+"""The only door between Python and the C kernels: instruction set, threads, single calls."""
+
+import os
+
+cimport numpy as cnp
+from libc.stdint cimport uintptr_t
+from libc.stdlib cimport free
+from libc.string cimport memset
+
+cdef extern from "stdlib.h" nogil:
+    int posix_memalign(void **out, size_t alignment, size_t size)
+
+cdef extern from "dispatch.h":
+    ctypedef struct fastnn_table:
+        const char *isa
+        int vector_bytes
+        int count
+        const fastnn_entry *entries
+    const fastnn_table *fastnn_active
+    int fastnn_threads
+    int fastnn_dispatch(const char *request)
+    const char *fastnn_variant(int i, int *supported)
+    const fastnn_entry *fastnn_kernel_find(const char *name)
+
+cdef extern from "program.h" nogil:
+    void fastnn_execute(const fastnn_run *run)
+    double fastnn_sum(const void *values, ptrdiff_t n, int is_double)
+
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    #include <omp.h>
+    static int processors(void) { return omp_get_num_procs(); }
+    static int openmp_threads(void) { return omp_get_max_threads(); }
+    static const int has_openmp = 1;
+    #else
+    static int processors(void) { return 1; }
+    static int openmp_threads(void) { return 1; }
+    static const int has_openmp = 0;
+    #endif
+    """
+    int processors() nogil
+    int openmp_threads() nogil
+    const int has_openmp
+
+cnp.import_array()
+
+
+# Instruction set ------------------------------------------------------------------------------
+
+def variants():
+    """Return the instruction sets of this build, best first, each with whether it runs here."""
+    cdef int i = 0, supported = 0
+    found = {}
+    while True:
+        name = fastnn_variant(i, &supported)
+        if name == NULL:
+            return found
+        found[name.decode()] = bool(supported)
+        i += 1
+
+
+def select_isa(str name=""):
+    """Use the kernels of the instruction set `name`; the best one that runs here if empty."""
+    if fastnn_dispatch(name.encode()) != 0:
+        known = variants()
+        usable = ", ".join(key for key, runs in known.items() if runs)
+        reason = "this processor does not run it" if name in known else "there is no such variant"
+        raise ValueError(f"FASTNN_ISA: expected one of {usable}, got {name!r} ({reason})")
+
+
+def isa():
+    """Return the name of the instruction set in use."""
+    return fastnn_active.isa.decode()
+
+
+def vector_bytes():
+    """Return the width of a vector register of the instruction set in use, in bytes."""
+    return fastnn_active.vector_bytes
+
+
+def kernel_names():
+    """Return the names of all kernels in the table."""
+    return [fastnn_active.entries[i].name.decode() for i in range(fastnn_active.count)]
+
+
+# Threads --------------------------------------------------------------------------------------
+
+def set_num_threads(n):
+    """Set how many threads a training step, a prediction or an optimizer step may use.
+
+    Parameters
+    ----------
+    n : int
+        At least 1. Work too small to share runs on one thread whatever the limit.
+
+    Raises
+    ------
+    TypeError
+        If `n` is not an integer.
+    ValueError
+        If `n` is less than 1.
+    """
+    global fastnn_threads
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise TypeError(f"n: expected an integer, got {type(n).__name__}")
+    n = n.__index__()
+    if n < 1 or n > 1024:
+        raise ValueError(f"n: expected a number of threads from 1 to 1024, got {n}")
+    fastnn_threads = n
+
+
+def get_num_threads():
+    """Return how many threads a training step may use."""
+    return thread_limit()
+
+
+def openmp():
+    """Return whether this build has OpenMP."""
+    return bool(has_openmp)
+
+
+cdef int thread_limit() noexcept nogil:
+    # threadpoolctl lowers OpenMP's own limit; the smaller of the two counts
+    cdef int limit = openmp_threads()
+    return fastnn_threads if fastnn_threads < limit else limit
+
+
+def _initialise():
+    global fastnn_threads
+    select_isa(os.environ.get("FASTNN_ISA", ""))
+    fastnn_threads = max(1, processors())
+    wanted = os.environ.get("FASTNN_NUM_THREADS")
+    if wanted:
+        if not wanted.isdecimal() or int(wanted) < 1:
+            raise ValueError(f"FASTNN_NUM_THREADS: expected a positive integer, got {wanted!r}")
+        set_num_threads(int(wanted))
+
+
+_initialise()
+
+
+# For the other compiled modules ---------------------------------------------------------------
+
+cdef fastnn_kernel find_kernel(str name, bint is_double) except NULL:
+    cdef const fastnn_entry *entry = fastnn_kernel_find(name.encode())
+    if entry == NULL:
+        raise KeyError(f"no kernel named {name!r}")
+    return entry.f64 if is_double else entry.f32
+
+
+cdef void execute(const fastnn_run *run) noexcept nogil:
+    fastnn_execute(run)
+
+
+cdef double sum_losses(const void *values, ptrdiff_t n, bint is_double) noexcept nogil:
+    return fastnn_sum(values, n, is_double)
+
+
+# Single calls ---------------------------------------------------------------------------------
+
+cdef class Scratch:
+    """Aligned memory for the kernels' packing, `blocks` times FASTNN_SCRATCH bytes."""
+    cdef void *data
+
+    def __cinit__(self, int blocks=1):
+        self.data = NULL
+        if posix_memalign(&self.data, 64, <size_t>(blocks * FASTNN_SCRATCH)) != 0:
+            raise MemoryError("scratch memory for the kernels")
+
+    def __dealloc__(self):
+        free(self.data)
+
+    @property
+    def address(self):
+        return <uintptr_t>self.data
+
+
+# Scratch blocks that no call is using. Calls run without the GIL, so each takes its own.
+cdef list spare_scratch = []
+
+
+def call(str name, dtype, tuple pointers, tuple sizes=(), tuple scalars=(), Py_ssize_t items=0,
+         bint accumulate=False):
+    """Run the kernel `name` on checked arrays, on this thread, without the GIL.
+
+    Pointers are arrays or None, in the order that the kernel's comment gives. Nothing is
+    checked here: `fastnn.ops` does that.
+    """
+    cdef fastnn_args args
+    cdef fastnn_kernel kernel = find_kernel(name, dtype.itemsize == 8)
+    cdef Py_ssize_t i
+    cdef void *memory
+    memset(&args, 0, sizeof(args))
+    for i in range(len(pointers)):
+        if pointers[i] is not None:
+            args.p[i] = cnp.PyArray_DATA(<cnp.ndarray>pointers[i])
+    for i in range(len(sizes)):
+        args.n[i] = sizes[i]
+    for i in range(len(scalars)):
+        args.s[i] = scalars[i]
+    args.accumulate = accumulate
+    if items <= 0:
+        return
+    cdef Scratch scratch = spare_scratch.pop() if spare_scratch else Scratch()
+    memory = scratch.data
+    with nogil:
+        kernel(&args, 0, items, memory)
+    spare_scratch.append(scratch)

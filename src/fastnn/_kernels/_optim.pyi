@@ -1,0 +1,33 @@
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+class UpdateTable:
+    names: list[str]
+    def __init__(
+        self,
+        sources: list[Any],
+        arrays: list[NDArray[Any]],
+        names: list[str],
+        rules: list[tuple[str, str | None, np.dtype[Any]]],
+        rule_of: list[int],
+        states: list[tuple[NDArray[Any] | None, ...]],
+        state_memory: list[NDArray[Any]],
+        block: int,
+        merge: bool,
+    ) -> None: ...
+    def prepare(
+        self,
+        grads: Sequence[Any] | None,
+        scalars: list[tuple[float, ...]],
+        clip_norm: float,
+        check_finite: bool,
+    ) -> None: ...
+    def run(self) -> None: ...
+    def raise_not_finite(self) -> None: ...
+    def release(self) -> None: ...
+    def current(self) -> list[NDArray[Any]]: ...
+    @property
+    def grad_norm(self) -> float: ...

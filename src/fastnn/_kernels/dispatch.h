@@ -1,0 +1,23 @@
+/* Picks the kernels for this processor and finds them by name. */
+#ifndef FASTNN_DISPATCH_H
+#define FASTNN_DISPATCH_H
+#include "table.h"
+
+/* The table in use; NULL until fastnn_dispatch has succeeded. */
+extern const fastnn_table *fastnn_active;
+
+/* Threads that a program or an optimizer step may use (at least 1). */
+extern int fastnn_threads;
+
+/* Selects the variant named `request`, or the best one that this processor runs when
+ * request is NULL or empty. Returns 0, or -1 if there is no such variant here. */
+int fastnn_dispatch(const char *request);
+
+/* The i-th variant in this build, best first, with whether this processor runs it;
+ * NULL past the end. */
+const char *fastnn_variant(int i, int *supported);
+
+/* The kernel of that name in the active table, or NULL. */
+const fastnn_entry *fastnn_kernel_find(const char *name);
+
+#endif

@@ -1,0 +1,37 @@
+/* A program: the kernel calls of a forward or a training step, as plain C. */
+#ifndef FASTNN_PROGRAM_H
+#define FASTNN_PROGRAM_H
+#include "table.h"
+#include "update.h"
+
+/* How the items of a call are shared among threads. */
+enum fastnn_split {
+    FASTNN_BY_ROWS,  /* each thread takes its rows of the batch; no barrier between such calls */
+    FASTNN_BY_ITEMS, /* each thread takes a share of a fixed number of items (weight gradients) */
+    FASTNN_SERIAL    /* the calling thread alone (statistics of the batch, Python code) */
+};
+
+typedef struct {
+    fastnn_op op;
+    int split;
+    ptrdiff_t items; /* per row of the batch (BY_ROWS) or in all */
+} fastnn_call;
+
+typedef struct {
+    const fastnn_call *calls;
+    ptrdiff_t count;
+    fastnn_update *update;    /* an optimizer step to run after the calls, or NULL */
+    ptrdiff_t rows;           /* rows of this batch */
+    int threads;
+    char *scratch;            /* threads blocks of FASTNN_SCRATCH bytes, 64-byte aligned */
+    const int *failed;        /* set by a Python callback that raised: nothing runs after it */
+} fastnn_run;
+
+/* Runs the calls in order, in one parallel region of `threads` threads, with denormals
+ * flushed to zero. The caller's floating-point state is restored. */
+void fastnn_execute(const fastnn_run *run);
+
+/* Sum of n losses in double, in order: the same bits whatever the number of threads. */
+double fastnn_sum(const void *values, ptrdiff_t n, int is_double);
+
+#endif

@@ -1,0 +1,161 @@
+#include "update.h"
+#include <math.h>
+#include <string.h>
+
+enum { CHUNK = FASTNN_UPDATE_CHUNK };
+
+static int has_squares(const fastnn_update *u) {
+    return u->check_finite || u->clip_norm < INFINITY;
+}
+
+int fastnn_update_phases(const fastnn_update *u) { return has_squares(u) + 1 + u->has_finish; }
+
+static ptrdiff_t larger(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
+static ptrdiff_t smaller(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+
+/* The index of the first segment that ends after element number `at`. */
+static ptrdiff_t segment_at(const fastnn_update *u, ptrdiff_t at) {
+    ptrdiff_t low = 0, high = u->segment_count;
+    while (low < high) {
+        ptrdiff_t middle = low + (high - low) / 2;
+        if (u->segments[middle].first + u->segments[middle].n <= at)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* Sums the squares of the gradients, chunk by chunk. */
+static void square_chunks(fastnn_update *u, ptrdiff_t begin, ptrdiff_t end) {
+    fastnn_args args = {0};
+    ptrdiff_t i = segment_at(u, begin * CHUNK);
+    for (ptrdiff_t chunk = begin; chunk < end; chunk++) {
+        ptrdiff_t from = chunk * CHUNK, to = from + CHUNK;
+        double *sums = u->sums + 2 * chunk;
+        sums[0] = sums[1] = 0;
+        args.p[0] = sums;
+        for (; i < u->segment_count && u->segments[i].first < to; i++) {
+            const fastnn_segment *s = &u->segments[i];
+            ptrdiff_t last = smaller(to - s->first, s->n);
+            args.p[1] = s->p[1];
+            u->rules[s->rule].square_sum(&args, larger(from - s->first, 0), last, NULL);
+            if (last < s->n) break;
+        }
+    }
+}
+
+/* Adds up the chunks' sums; every thread does, and gets the same. Returns the factor that
+ * brings the norm within clip_norm, or -1 if the step must not be taken. */
+static double clip_factor(fastnn_update *u, int thread) {
+    double squares = 0, finite = 0;
+    ptrdiff_t chunks = fastnn_update_chunks(u->elements);
+    for (ptrdiff_t i = 0; i < chunks; i++) {
+        squares += u->sums[2 * i];
+        finite += u->sums[2 * i + 1];
+    }
+    double norm = sqrt(squares);
+    int failed = u->check_finite && isnan(finite);
+    if (thread == 0) {
+        u->grad_norm = norm;
+        u->failed = failed;
+    }
+    if (failed) return -1;
+    return norm > u->clip_norm ? u->clip_norm / norm : 1;
+}
+
+static const double *scalars(const fastnn_update *u, ptrdiff_t rule) {
+    return u->scalars + (u->step * u->rule_count + rule) * FASTNN_SCALARS;
+}
+
+/* A tensor that lies within one chunk has one thread and one partial norm: LAMB finishes it while
+ * it is in cache. */
+static int within_chunk(const fastnn_segment *s) {
+    return s->n <= CHUNK && s->first / CHUNK == (s->first + s->n - 1) / CHUNK;
+}
+
+/* ‖parameter‖ / ‖update‖ of one tensor, or 1 where either is zero. */
+static double trust_ratio(const fastnn_update *u, const fastnn_segment *s) {
+    ptrdiff_t pieces = (s->first + s->n - 1) / CHUNK - s->first / CHUNK + 1;
+    double parameter = 0, change = 0;
+    for (ptrdiff_t i = 0; i < pieces; i++) {
+        parameter += u->norms[2 * (s->slot + i)];
+        change += u->norms[2 * (s->slot + i) + 1];
+    }
+    return parameter > 0 && change > 0 ? sqrt(parameter) / sqrt(change) : 1;
+}
+
+/* LAMB's first half over elements [from, to) of a tensor, with one pair of norms per chunk. */
+static void step_pieces(const fastnn_update *u, const fastnn_segment *s, fastnn_args *args,
+                        ptrdiff_t from, ptrdiff_t to) {
+    const fastnn_rule *rule = &u->rules[s->rule];
+    while (from < to) {
+        ptrdiff_t chunk = (s->first + from) / CHUNK;
+        ptrdiff_t border = smaller((chunk + 1) * CHUNK - s->first, to);
+        double *norms = u->norms + 2 * (s->slot + chunk - s->first / CHUNK);
+        norms[0] = norms[1] = 0;
+        args->p[FASTNN_UPDATE_NORMS] = norms;
+        rule->step(args, from, border, NULL);
+        from = border;
+    }
+    if (within_chunk(s)) {
+        args->s[FASTNN_UPDATE_RATIO] = trust_ratio(u, s);
+        rule->finish(args, 0, s->n, NULL);
+    }
+}
+
+/* How many of n elements to take first so that the others start on a cache line, as far as that
+ * pays: a vector that lies across two lines costs two accesses. */
+static ptrdiff_t head(const fastnn_rule *rule, const char *p, ptrdiff_t n) {
+    if (n < 1024 || !rule->item_bytes) return 0;
+    return (ptrdiff_t)(-(uintptr_t)p % 64) / rule->item_bytes;
+}
+
+/* The phases `step` (factor: the clipping factor) and `finish` over elements [begin, end). */
+static void update_range(const fastnn_update *u, ptrdiff_t begin, ptrdiff_t end, double factor,
+                         int finish) {
+    fastnn_args args = {0};
+    const fastnn_rule *rule = NULL;
+    for (ptrdiff_t i = segment_at(u, begin); i < u->segment_count; i++) {
+        const fastnn_segment *s = &u->segments[i];
+        if (s->first >= end) break;
+        ptrdiff_t from = larger(begin - s->first, 0), to = smaller(end - s->first, s->n);
+        if (rule != &u->rules[s->rule]) {
+            rule = &u->rules[s->rule];
+            memcpy(args.s, scalars(u, s->rule), sizeof args.s);
+            args.s[0] *= factor;
+        }
+        memcpy(args.p, s->p, sizeof s->p);
+        if (!rule->finish) {
+            if (finish) continue;
+            ptrdiff_t middle = from + head(rule, (char *)s->p[0] + from * rule->item_bytes, to - from);
+            if (from < middle) rule->step(&args, from, middle, NULL);
+            rule->step(&args, middle, to, NULL);
+        } else if (!finish) {
+            step_pieces(u, s, &args, from, to);
+        } else if (!within_chunk(s)) {
+            args.s[FASTNN_UPDATE_RATIO] = trust_ratio(u, s);
+            rule->finish(&args, from, to, NULL);
+        }
+    }
+}
+
+void fastnn_update_phase(fastnn_update *u, int phase, int thread, int threads) {
+    ptrdiff_t chunks = fastnn_update_chunks(u->elements);
+    ptrdiff_t begin = chunks * thread / threads, end = chunks * (thread + 1) / threads;
+    int squares = has_squares(u);
+    if (squares && phase == 0) {
+        square_chunks(u, begin, end);
+        return;
+    }
+    double factor = 1;
+    if (squares && phase == 1) {
+        factor = clip_factor(u, thread);
+        if (factor < 0) return;
+    } else if (!squares && phase == 0 && thread == 0) {
+        u->failed = 0;
+    }
+    int finish = phase > squares;
+    if (finish && u->failed) return; /* a barrier lies between its writing and here */
+    update_range(u, begin * CHUNK, end * CHUNK, factor, finish);
+}

@@ -1,0 +1,410 @@
+"""From layers to a flat list of kernel calls.
+
+A layer's ``plan(builder, x)`` asks the builder for symbolic values and appends operations; it
+computes nothing. :meth:`Builder.finish` then orders the operations (forward, backward, weight
+gradients), drops those whose result nobody reads, lets element-wise operations work in place,
+attaches them to the matrix product before them, and assigns the memory.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from math import prod
+
+import numpy as np
+
+FORWARD, BACKWARD, GRADIENT = "forward", "backward", "gradient"
+ROWS, ITEMS, SERIAL = "rows", "items", "serial"
+
+
+class Value:
+    """A symbolic array with one row per sample of the batch.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Shape of one sample, without the batch axis.
+    dtype : numpy.dtype
+    grad : Value
+        The gradient of the loss with respect to this value, made when first asked for.
+    slot : str or None
+        The name under which the caller supplies or receives this array.
+    """
+
+    __slots__ = ("_grad", "base", "dtype", "name", "shape", "slot", "storage")
+
+    def __init__(self, name, shape, dtype, slot=None, base=None):
+        self.name, self.shape, self.dtype = name, tuple(shape), np.dtype(dtype)
+        self.slot, self.base, self.storage = slot, base, None
+        self._grad = None
+
+    @property
+    def root(self):
+        """The value that owns the memory: itself, unless this is a reshaped view."""
+        return self.base.root if self.base is not None else self
+
+    @property
+    def grad(self):
+        if self._grad is None:
+            if self.base is not None:
+                self._grad = Value(f"d{self.name}", self.shape, self.dtype, base=self.base.grad)
+            else:
+                self._grad = Value(f"d{self.name}", self.shape, self.dtype)
+        return self._grad
+
+    @property
+    def size(self):
+        """Elements per sample."""
+        return prod(self.shape)
+
+    @property
+    def row_bytes(self):
+        return self.size * self.dtype.itemsize
+
+    def __repr__(self):
+        shape = ", ".join(["batch", *map(str, self.shape)])
+        return f"{self.name} ({shape})"
+
+
+class RowCount:
+    """Stands for `per_sample` times the rows of the batch among the sizes of an operation."""
+
+    def __init__(self, per_sample=1):
+        self.per_sample = per_sample
+
+
+class Scalar:
+    """Stands for a scalar that is set anew at every run, such as 1 / batch."""
+
+    def __init__(self, name):
+        self.name = name
+
+
+class Operation:
+    """One kernel call: the kernel's name and its arguments, with values still symbolic."""
+
+    __slots__ = (
+        "accumulate", "flops", "in_place", "items", "kernel", "outputs",
+        "parameters", "pointers", "python", "scalars", "scope", "sizes", "split", "stage", "then",
+    )
+
+    def __init__(self, stage, kernel, pointers, sizes, scalars, split, items, outputs, in_place,
+                 flops, scope, python=None):
+        self.stage, self.kernel, self.scope, self.python = stage, kernel, scope, python
+        self.pointers, self.sizes, self.scalars = list(pointers), tuple(sizes), tuple(scalars)
+        self.split, self.items, self.outputs = split, items, outputs
+        self.in_place, self.flops = in_place, flops
+        self.accumulate = False  # adds to its output in every run
+        self.parameters = False  # writes gradients of parameters
+        self.then = None
+
+    @property
+    def written(self):
+        return [p.root for p in self.pointers[: self.outputs] if isinstance(p, Value)]
+
+    @property
+    def read(self):
+        values = [p.root for p in self.pointers[self.outputs :] if isinstance(p, Value)]
+        return values + self.written if self.accumulate else values
+
+    def __repr__(self):
+        def show(p):
+            return repr(p) if isinstance(p, Value) else "-" if p is None else f"{p.shape}"
+
+        left = ", ".join(show(p) for p in self.pointers[: self.outputs])
+        right = ", ".join(show(p) for p in self.pointers[self.outputs :])
+        sign = "+=" if self.accumulate else "="
+        return f"{left} {sign} {self.kernel}({right})"
+
+
+class Scope:
+    """What one layer contributed, for summaries and graphs."""
+
+    __slots__ = ("depth", "input", "layer", "output", "path")
+
+    def __init__(self, path, layer, depth, x):
+        self.path, self.layer, self.depth, self.input, self.output = path, layer, depth, x, None
+
+
+class Builder:
+    """Collects the operations of one model for one input shape.
+
+    Parameters
+    ----------
+    dtype : dtype
+        float32 or float64: of every value unless stated otherwise.
+    training : bool
+        Whether layers plan their training behaviour and a backward pass.
+    """
+
+    def __init__(self, dtype, training):
+        self.dtype, self.training = np.dtype(dtype), training
+        self.scopes = []
+        self.random_states = []
+        self.minimum_rows = 0
+        self._path = []
+        self._operations = {FORWARD: [], BACKWARD: [], GRADIENT: []}
+        self._gradients_seen = set()
+        self._count = 0
+
+    # For layers ------------------------------------------------------------------------------
+
+    def value(self, shape, name=None, dtype=None, slot=None):
+        """Ask for an array of `shape` per sample."""
+        self._count += 1
+        return Value(name or f"v{self._count}", shape, dtype or self.dtype, slot)
+
+    def view(self, x, shape):
+        """Return `x` with another shape per sample, sharing its memory and its gradient."""
+        return Value(x.name, shape, x.dtype, base=x)
+
+    def forward(self, kernel, pointers, **details):
+        """Append an operation to the forward pass.
+
+        Parameters
+        ----------
+        kernel : str
+            Name in the kernel table.
+        pointers : list of Value, ndarray or None
+            In the order of the kernel's comment: `outputs` results first.
+        sizes, scalars : tuple
+            May hold :class:`RowCount` and :class:`Scalar`.
+        rows : int
+            Items per sample, for operations shared by rows.
+        outputs : int
+        in_place : bool
+            Whether the kernel works when its first output is its first value input.
+        flops : int
+            Floating-point operations per sample, to decide on threads.
+        split : {"rows", "serial"}
+        python : callable
+            Called with arrays for all pointers instead of a kernel.
+        """
+        return self._append(FORWARD, kernel, pointers, **details)
+
+    def backward(self, kernel, pointers, parameters=False, **details):
+        """Append an operation to the backward pass, which runs in reverse order of planning.
+
+        With `parameters` it also writes gradients of parameters among its outputs.
+        """
+        op = self._append(BACKWARD, kernel, pointers, **details)
+        if parameters:
+            self._writes_gradients(op)
+        return op
+
+    def gradient(self, kernel, pointers, items, **details):
+        """Append a parameter gradient: `items` are shared by threads after the backward pass."""
+        op = self._append(GRADIENT, kernel, pointers, split=ITEMS, rows=items, **details)
+        self._writes_gradients(op)
+        return op
+
+    def _writes_gradients(self, op):
+        if op is None:
+            return
+        op.parameters = True
+        written = {id(p) for p in op.pointers[: op.outputs] if isinstance(p, np.ndarray)}
+        if written & self._gradients_seen:  # a layer used twice: its second gradient adds
+            op.accumulate = True
+        else:
+            self._gradients_seen |= written
+
+    def require_rows(self, rows):
+        """Refuse batches of fewer rows."""
+        self.minimum_rows = max(self.minimum_rows, rows)
+
+    def python(self, stage, function, pointers, outputs=1):
+        """Append a call of a Python function that gets an array for every pointer."""
+        details = {"split": SERIAL, "outputs": outputs, "python": function, "sizes": (RowCount(),)}
+        return self._append(stage, function.__qualname__, pointers, **details)
+
+    def random_state(self, state):
+        """Register a `(key, step)` pair whose step advances at every training forward pass."""
+        self.random_states.append(state)
+        return state
+
+    @contextmanager
+    def scope(self, name, layer, x):
+        """Name what is planned inside after the layer that plans it."""
+        self._path.append(name)
+        scope = Scope(".".join(filter(None, self._path)), layer, len(self._path), x)
+        self.scopes.append(scope)
+        try:
+            yield scope
+        finally:
+            self._path.pop()
+
+    def plan(self, layer, x, name=""):
+        """Plan a layer inside a scope of that name; shapes that do not fit name the layer."""
+        with self.scope(name, layer, x) as scope:
+            try:
+                scope.output = layer.plan(self, x)
+            except ValueError as error:
+                if not scope.path or getattr(error, "located", False):
+                    raise
+                located = ValueError(f"layer {scope.path} ({type(layer).__name__}): {error}")
+                located.located = True
+                raise located from None
+        return scope.output
+
+    def _append(self, stage, kernel, pointers, sizes=(), scalars=(), rows=1, split=ROWS,
+                outputs=1, in_place=False, flops=0, python=None):
+        if stage != FORWARD and not self.training:
+            return None
+        op = Operation(stage, kernel, pointers, sizes, scalars, split, rows, outputs, in_place,
+                       flops, ".".join(filter(None, self._path)), python)
+        self._operations[stage].append(op)
+        return op
+
+    # Finishing -------------------------------------------------------------------------------
+
+    def finish(self, outputs):
+        """Order, prune and place the operations.
+
+        Parameters
+        ----------
+        outputs : list of Value
+            What the caller reads afterwards.
+
+        Returns
+        -------
+        Schedule
+        """
+        backward = self._operations[BACKWARD][::-1]
+        operations = self._operations[FORWARD] + backward + self._operations[GRADIENT]
+        operations = _drop_unread(operations, outputs)
+        operations = self._sum_gradients(operations)
+        _place(operations, outputs)
+        return Schedule(self, operations, _fuse(operations))
+
+    def _sum_gradients(self, operations):
+        """Make the second and later writers of a gradient add to it."""
+        result, written = [], set()
+        for op in operations:
+            result.append(op)
+            if op.stage != BACKWARD or not op.written:
+                continue
+            target = op.written[0]
+            if target in written:
+                if op.kernel in ADDS:
+                    op.accumulate = True
+                else:
+                    part = Value(target.name, target.shape, target.dtype)
+                    op.pointers[0] = part
+                    result.append(Operation(BACKWARD, "add_forward", [target, target, part],
+                                            (target.size,), (), ROWS, 1, 1, True, target.size,
+                                            op.scope))
+            written.add(target)
+        return result
+
+
+# Kernels of the backward pass that look at args.accumulate.
+ADDS = {"linear_backward_input"}
+# Kernels that run args.then on each block of rows they finish.
+HOSTS = {"linear_forward", "linear_backward_input"}
+
+
+def _drop_unread(operations, outputs):
+    """Keep the operations that lead to an output or a parameter gradient."""
+    wanted = {value.root for value in outputs}
+    kept = []
+    for op in reversed(operations):
+        if op.parameters or op.python or any(value in wanted for value in op.written):
+            wanted.update(op.read)
+            kept.append(op)
+    return kept[::-1]
+
+
+class Storage:
+    """Memory that one or several values use one after the other."""
+
+    __slots__ = ("row_bytes",)
+
+    def __init__(self, row_bytes):
+        self.row_bytes = row_bytes
+
+
+def _place(operations, outputs):
+    """Assign memory; values take over the memory of others that nobody reads any more.
+
+    Only memory with as many bytes per row passes on, so that a thread's rows stay its own and
+    no barrier is needed between operations.
+    """
+    last_read = {}
+    for index, op in enumerate(operations):
+        for value in op.read + op.written:
+            last_read[value] = index
+    for value in outputs:
+        last_read[value.root] = len(operations)
+
+    free = {}
+    for index, op in enumerate(operations):
+        inputs = [v for v in op.read if v.slot is None and last_read[v] == index]
+        for value in op.written:
+            if value.storage is not None or value.slot is not None:
+                continue
+            same = [v for v in inputs if v.storage and v.row_bytes == value.row_bytes]
+            if op.in_place and same and value is op.written[0]:
+                value.storage = same[0].storage
+                inputs.remove(same[0])
+            elif op.split == ROWS and free.get(value.row_bytes):
+                value.storage = free[value.row_bytes].pop()
+            else:
+                value.storage = Storage(value.row_bytes)
+        for value in inputs + [v for v in op.written if last_read[v] == index and not v.slot]:
+            if value.storage is not None and value not in outputs and op.split == ROWS:
+                free.setdefault(value.row_bytes, []).append(value.storage)
+
+
+def _fuse(operations):
+    """Attach row-wise operations to the matrix product that computes their input."""
+    calls, host = [], None
+    for op in operations:
+        fits = (
+            host is not None and op.split == ROWS and op.stage == host.stage
+            and op.items == host.items and not op.python and op.kernel not in HOSTS
+            and any(value in op.read for value in host.written)
+        )
+        if fits:
+            last.then = op
+        else:
+            calls.append(op)
+            host = op if op.kernel in HOSTS and op.split == ROWS else None
+        last = op
+    return calls
+
+
+class Schedule:
+    """The ordered operations of a model: what a Program runs and a summary prints.
+
+    Attributes
+    ----------
+    operations : list of Operation
+        In order of execution.
+    calls : list of Operation
+        Those that are not an epilogue (``then``) of another.
+    """
+
+    def __init__(self, builder, operations, calls):
+        self.operations, self.calls = operations, calls
+        self.dtype, self.scopes = builder.dtype, builder.scopes
+        self.random_states, self.minimum_rows = builder.random_states, builder.minimum_rows
+
+    @property
+    def values(self):
+        """Every value in the order of first use."""
+        seen = {}
+        for op in self.operations:
+            for p in op.pointers:
+                if isinstance(p, Value):
+                    seen.setdefault(p.root)
+        return list(seen)
+
+    def kept_for_backward(self):
+        """Return the values that the forward pass writes (or gets) and a later pass reads."""
+        forward, later = {}, set()
+        for op in self.operations:
+            if op.stage == FORWARD:
+                forward.update(dict.fromkeys(op.read + op.written))
+            else:
+                later.update(op.read)
+        return [value for value in forward if value in later]

@@ -1,0 +1,39 @@
+"""Layers and containers."""
+
+from fastnn.layers.activation import (
+    GELU,
+    LeakyReLU,
+    LogSoftmax,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Tanh,
+)
+from fastnn.layers.base import Layer, Parameter
+from fastnn.layers.container import Concat, Residual, Sequential
+from fastnn.layers.dropout import Dropout
+from fastnn.layers.linear import Linear
+from fastnn.layers.normalization import BatchNorm1d, LayerNorm
+from fastnn.layers.shape import Flatten
+
+__all__ = [
+    "GELU",
+    "BatchNorm1d",
+    "Concat",
+    "Dropout",
+    "Flatten",
+    "Layer",
+    "LayerNorm",
+    "LeakyReLU",
+    "Linear",
+    "LogSoftmax",
+    "Parameter",
+    "ReLU",
+    "Residual",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+]

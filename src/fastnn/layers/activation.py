@@ -1,0 +1,143 @@
+"""Activation functions as layers."""
+
+from __future__ import annotations
+
+from math import isfinite
+
+from fastnn.layers.base import Layer, rows_and_columns
+
+# Rough cost of one element in multiply-adds, for the decision on threads.
+_WORK = {"relu": 2, "leaky_relu": 2, "sigmoid": 20, "tanh": 20, "gelu": 30, "gelu_tanh": 25,
+         "silu": 20, "softmax": 25, "log_softmax": 25}
+
+
+class _Activation(Layer):
+    """Plans `kernel`_forward and `kernel`_backward.
+
+    Subclasses say whether the backward kernel reads the input (`_saves_input`) or the output.
+    """
+
+    _kernel = ""
+    _saves_input = False
+    _alpha = 0.0
+
+    def __init__(self, *, dtype=None, rng=None):
+        super().__init__(dtype=dtype, rng=rng)
+
+    def plan(self, builder, x):
+        """One kernel forward, one backward; in place where the program allows it."""
+        rows, cols = rows_and_columns(x.shape)
+        y = builder.value(x.shape)
+        details = {
+            "sizes": (cols,), "scalars": (self._alpha,), "rows": rows, "in_place": True,
+            "flops": _WORK[self._kernel] * x.size,
+        }
+        saved = x if self._saves_input else y
+        builder.forward(f"{self._kernel}_forward", [y, x], **details)
+        builder.backward(f"{self._kernel}_backward", [x.grad, y.grad, saved], **details)
+        return y
+
+    def __repr__(self):
+        return f"{type(self).__name__}()"
+
+
+class ReLU(_Activation):
+    """Rectified linear unit, max(x, 0); its gradient at 0 is 0 (Nair & Hinton 2010).
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> fastnn.ReLU()(np.array([[-1.0, 2.0]]))
+    array([[0., 2.]], dtype=float32)
+    """
+
+    _kernel = "relu"
+
+
+class LeakyReLU(_Activation):
+    """x where positive, negative_slope * x elsewhere (Maas, Hannun & Ng 2013).
+
+    Parameters
+    ----------
+    negative_slope : float
+        Finite and at least 0, so that the output's sign tells the input's.
+
+    Raises
+    ------
+    ValueError
+        If `negative_slope` is negative or not finite.
+    """
+
+    _kernel = "leaky_relu"
+
+    def __init__(self, negative_slope=0.01, *, dtype=None, rng=None):
+        super().__init__(dtype=dtype, rng=rng)
+        if not (isfinite(negative_slope) and negative_slope >= 0):
+            raise ValueError(
+                f"negative_slope: expected a finite number >= 0, got {negative_slope}"
+            )
+        self.negative_slope = self._alpha = float(negative_slope)
+
+    def __repr__(self):
+        return f"LeakyReLU({self.negative_slope})"
+
+
+class Sigmoid(_Activation):
+    """Logistic function, 1 / (1 + exp(-x))."""
+
+    _kernel = "sigmoid"
+
+
+class Tanh(_Activation):
+    """Hyperbolic tangent."""
+
+    _kernel = "tanh"
+
+
+class GELU(_Activation):
+    """Gaussian error linear unit, x * Phi(x) (Hendrycks & Gimpel 2016, arXiv 1606.08415).
+
+    Parameters
+    ----------
+    approximate : {"none", "tanh"}
+        The exact form by erf, or 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+
+    Raises
+    ------
+    ValueError
+        If `approximate` is neither.
+    """
+
+    _kernel = "gelu"
+    _saves_input = True
+
+    def __init__(self, approximate="none", *, dtype=None, rng=None):
+        super().__init__(dtype=dtype, rng=rng)
+        if approximate not in ("none", "tanh"):
+            raise ValueError(f"approximate: expected 'none' or 'tanh', got {approximate!r}")
+        self.approximate = approximate
+        self._kernel = "gelu" if approximate == "none" else "gelu_tanh"
+
+    def __repr__(self):
+        return f"GELU(approximate={self.approximate!r})"
+
+
+class SiLU(_Activation):
+    """Sigmoid-weighted linear unit, x * sigmoid(x) (arXiv 1702.03118), also called swish."""
+
+    _kernel = "silu"
+    _saves_input = True
+
+
+class Softmax(_Activation):
+    """exp(x) / sum(exp(x)) over the last axis, stable for any finite input."""
+
+    _kernel = "softmax"
+    _needs_features = True
+
+
+class LogSoftmax(_Activation):
+    """log(softmax(x)) over the last axis, x - log(sum(exp(x))), stable for any finite input."""
+
+    _kernel = "log_softmax"
+    _needs_features = True

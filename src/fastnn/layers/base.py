@@ -1,0 +1,474 @@
+"""What every layer shares: parameters in one arena, and programs planned on demand."""
+
+from __future__ import annotations
+
+import threading
+from math import prod
+
+import numpy as np
+
+from fastnn._arrays import as_input
+from fastnn._kernels._program import Program
+from fastnn.builder import BACKWARD, FORWARD, Builder, Value
+from fastnn.introspection import graph, summary
+
+
+class Parameter:
+    """A trainable array of a layer and its gradient, views into the model's arena.
+
+    Attributes
+    ----------
+    name : str
+        Its key in ``state_dict()``, such as ``"0.weight"``.
+    data : ndarray
+        The values, C-contiguous; write into it, do not replace it.
+    grad : ndarray
+        The gradient of the last backward pass, same shape.
+    shape : tuple of int
+    grad_ready : bool
+        Whether a backward pass has written `grad`.
+    """
+
+    __slots__ = ("_init", "data", "grad", "grad_ready", "name", "shape")
+
+    def __init__(self, name, shape, init):
+        self.name, self.shape, self._init = name, tuple(shape), init
+        self.data = self.grad = None
+        self.grad_ready = False
+
+    @property
+    def size(self):
+        """Number of elements."""
+        return prod(self.shape)
+
+    def __repr__(self):
+        return f"Parameter({self.name!r}, shape={self.shape})"
+
+
+class Buffer:
+    """A named array that is part of a layer's state but is not trained."""
+
+    __slots__ = ("data", "name", "shape", "value")
+
+    def __init__(self, name, shape, value):
+        self.name, self.shape, self.value = name, tuple(shape), value
+        self.data = None
+
+
+class _Engine:
+    """What belongs to a whole model: arena, random stream, programs, lock."""
+
+    def __init__(self, dtype, rng):
+        self.dtype, self.rng = dtype, rng
+        self.data = self.grad = None
+        self.programs = {}
+        self.lock = threading.RLock()
+        # (program, rows, output shape, thread) of a training forward without its backward
+        self.pending = None
+
+
+def as_dtype(dtype):
+    """Return float32 or float64, or raise."""
+    try:
+        result = np.dtype(dtype)
+    except TypeError:
+        result = None
+    if result not in (np.float32, np.float64):
+        raise TypeError(f"dtype: expected float32 or float64, got {dtype!r}")
+    return result
+
+
+def as_generator(rng):
+    """Return the generator that `rng` (an int, a Generator or None) stands for."""
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if rng is None or (isinstance(rng, (int, np.integer)) and not isinstance(rng, bool)):
+        return np.random.default_rng(rng)
+    raise TypeError(f"rng: expected an int, a numpy Generator or None, got {type(rng).__name__}")
+
+
+class Layer:
+    """Base of all layers and containers.
+
+    A layer made of kernels defines :meth:`plan`. A layer in plain Python overrides
+    :meth:`forward` and :meth:`backward` (and :meth:`output_shape` if it changes the shape) and
+    can be used anywhere a built-in one can.
+
+    Parameters
+    ----------
+    dtype : {"float32", "float64"}, optional
+        When the layer is used alone; inside a container the container's counts.
+    rng : int, numpy.random.Generator or None
+        Source of the initial values and of dropout.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> class Square(fastnn.Layer):
+    ...     def forward(self, x, training=False):
+    ...         self.x = x.copy()
+    ...         return x * x
+    ...     def backward(self, dy, accumulate=False):
+    ...         return 2 * self.x * dy
+    >>> model = fastnn.Sequential(fastnn.Linear(3, 2, rng=0), Square())
+    >>> model(np.ones((4, 3), np.float32)).shape
+    (4, 2)
+    """
+
+    def __init__(self, *, dtype=None, rng=None):
+        self._dtype = None if dtype is None else as_dtype(dtype)
+        self._rng = None if rng is None else as_generator(rng)
+        self._parameters = {}
+        self._buffers = {}
+        self._random_state = None
+        self._engine = None
+
+    # For subclasses --------------------------------------------------------------------------
+
+    def parameter(self, name, shape, init):
+        """Declare a parameter; ``init(shape, rng, dtype)`` gives its first values."""
+        parameter = self._parameters[name] = Parameter(name, shape, init)
+        return parameter
+
+    def buffer(self, name, shape, value):
+        """Declare an array of state that starts with every element at `value`."""
+        buffer = self._buffers[name] = Buffer(name, shape, value)
+        return buffer
+
+    def children(self):
+        """Return the layers inside this one by name."""
+        return {}
+
+    def uses_random_numbers(self):
+        """Return whether the layer draws random numbers while it runs."""
+        return False
+
+    def output_shape(self, shape):
+        """Return the shape per sample of the output for inputs of `shape` per sample."""
+        return shape
+
+    def plan(self, builder, x):
+        """Append this layer's operations to `builder` and return its output.
+
+        The base implementation is for layers in plain Python: it calls `forward` and `backward`.
+        """
+        y = builder.value(self.output_shape(x.shape))
+
+        def python_forward(out, given):
+            out[...] = _fitting(self.forward(given, training=builder.training), out, self)
+
+        def python_backward(dx, dy):
+            dx[...] = _fitting(self.backward(dy), dx, self)
+
+        builder.python(FORWARD, python_forward, [y, x])
+        builder.python(BACKWARD, python_backward, [x.grad, y.grad])
+        return y
+
+    # Building --------------------------------------------------------------------------------
+
+    def _layers(self, prefix=""):
+        """Yield (path, layer) for this layer and all inside it, each layer once."""
+        seen = set()
+
+        def walk(layer, path):
+            if id(layer) in seen:
+                return
+            seen.add(id(layer))
+            yield path, layer
+            for name, child in layer.children().items():
+                yield from walk(child, f"{path}.{name}" if path else name)
+
+        yield from walk(self, prefix)
+
+    def _model(self):
+        """Return this model's engine, building the model when it is used for the first time."""
+        if self._engine is None:
+            self._build()
+        return self._engine
+
+    def _build(self):
+        """Give all parameters their place in one arena and their first values."""
+        rng = self._rng if self._rng is not None else np.random.default_rng()
+        engine = _Engine(self._dtype or np.dtype(np.float32), rng)
+        owned = [
+            (f"{path}.{name}" if path else name, parameter, layer)
+            for path, layer in self._layers()
+            for name, parameter in layer._parameters.items()
+        ]
+        total = sum(parameter.size for _, parameter, _ in owned)
+        engine.data, engine.grad = (_aligned(total, engine.dtype) for _ in range(2))
+        start = 0
+        for name, parameter, layer in owned:
+            end = start + parameter.size
+            data = engine.data[start:end].reshape(parameter.shape)
+            if parameter.data is None:
+                own = layer._rng if layer._rng is not None else rng
+                data[...] = parameter._init(parameter.shape, own, engine.dtype)
+            else:  # the layer has been used before: its values move along
+                data[...] = parameter.data
+            parameter.name, parameter.data = name, data
+            parameter.grad = engine.grad[start:end].reshape(parameter.shape)
+            parameter.grad_ready = False
+            start = end
+        for _, layer in self._layers():
+            for buffer in layer._buffers.values():
+                old = buffer.value if buffer.data is None else buffer.data
+                buffer.data = np.full(buffer.shape, old, engine.dtype)
+            if layer.uses_random_numbers() and layer._random_state is None:
+                own = layer._rng if layer._rng is not None else rng
+                key = own.integers(0, 2**64, dtype=np.uint64)
+                layer._random_state = np.array([key, 0], np.uint64)
+            layer._engine = engine
+
+    def _program(self, shape, training):
+        """Return the program for inputs of `shape` per sample, planning it at first use."""
+        engine = self._model()
+        key = (id(self), shape, training)
+        program = engine.programs.get(key)
+        if program is None:
+            program = engine.programs[key] = Program(self._schedule(shape, training))
+        return program
+
+    def _input(self, builder, shape):
+        return builder.value(shape, "x", slot="x")
+
+    def _schedule(self, shape, training):
+        builder = Builder(self._model().dtype, training)
+        x = self._input(builder, shape)
+        y = _own(builder, builder.plan(self, x), x, FORWARD)
+        y.root.name = "y"
+        outputs = [y]
+        if training:
+            y.grad.root.slot = "dy"
+            dx = _own(builder, x.grad, y.grad, BACKWARD)
+            if x.dtype == builder.dtype:
+                outputs.append(dx)
+                dx.root.slot = "dx"
+        else:
+            y.root.slot = "y"
+        schedule = builder.finish(outputs)
+        schedule.x, schedule.y = x, y
+        return schedule
+
+    # Running ---------------------------------------------------------------------------------
+
+    def forward(self, x, training=False):
+        """Compute the layer's output.
+
+        Parameters
+        ----------
+        x : array_like, shape (batch, ...)
+            Converted to the model's dtype where it has another.
+        training : bool
+            Whether a backward pass follows; dropout and batch statistics depend on it.
+
+        Returns
+        -------
+        ndarray, shape (batch, ...)
+            A new array.
+
+        Raises
+        ------
+        ValueError
+            If the shape of `x` does not fit the layer.
+        TypeError
+            If `x` is not numeric.
+        """
+        engine = self._model()
+        x = self._as_input(x, engine.dtype)
+        if x.ndim == 0:
+            raise ValueError("x: expected at least one axis, got a scalar")
+        single = x.ndim == 1 and self._needs_features
+        if single:
+            x = x[None]
+        with engine.lock:
+            program = self._program(x.shape[1:], bool(training))
+            rows = x.shape[0]
+            y = np.empty((rows, *program.schedule.y.shape), engine.dtype)
+            if training:
+                engine.pending = None
+                kept = x.copy()  # the caller may write into x before the backward pass
+                program.bind("x", kept)
+                program.forward(rows)
+                program.read(program.schedule.y, y)
+                engine.pending = (self, program, kept, y.shape, single, threading.get_ident())
+            else:
+                program.bind("x", x)
+                program.bind("y", y)
+                program.forward(rows)
+        return y[0] if single else y
+
+    __call__ = forward
+
+    # Whether a one-dimensional input is one sample with features rather than a batch of scalars.
+    _needs_features = False
+
+    def _as_input(self, x, dtype):
+        return as_input(x, "x", dtype)
+
+    def backward(self, dy, accumulate=False):
+        """Back-propagate through the last training forward pass.
+
+        Parameters
+        ----------
+        dy : array_like
+            Gradient of the loss with respect to the output, of the output's shape.
+        accumulate : bool
+            Add to the parameter gradients instead of overwriting them.
+
+        Returns
+        -------
+        ndarray
+            Gradient of the loss with respect to the input. None for integer inputs.
+
+        Raises
+        ------
+        RuntimeError
+            If no training forward pass came before, or another thread made it.
+        ValueError
+            If `dy` has another shape than the output.
+        """
+        engine = self._model()
+        with engine.lock:
+            if engine.pending is None or engine.pending[0] is not self:
+                raise RuntimeError(
+                    "backward: expected a forward(x, training=True) before it, one for each call"
+                )
+            _, program, x, shape, single, thread = engine.pending
+            if thread != threading.get_ident():
+                raise RuntimeError("backward: the forward pass was made by another thread")
+            dy = as_input(dy, "dy", engine.dtype)
+            if single:
+                dy = dy[None]
+            if dy.shape != shape:
+                raise ValueError(f"dy: expected shape {shape}, got {dy.shape}")
+            engine.pending = None
+            dx = np.empty(x.shape, engine.dtype) if program.has_slot("dx") else None
+            program.bind("dy", dy)
+            program.bind("dx", dx)
+            program.set_accumulate(bool(accumulate))
+            program.backward(len(x))
+            self._mark_gradients()
+        return dx[0] if single and dx is not None else dx
+
+    def _mark_gradients(self):
+        for parameter in self.parameters():
+            parameter.grad_ready = True
+
+    # State -----------------------------------------------------------------------------------
+
+    def parameters(self):
+        """Return the parameters of this layer and all inside it, each once."""
+        self._model()
+        return [p for _, layer in self._layers() for p in layer._parameters.values()]
+
+    def _state(self):
+        self._model()
+        return {
+            f"{path}.{name}" if path else name: entry
+            for path, layer in self._layers()
+            for name, entry in {**layer._parameters, **layer._buffers}.items()
+        }
+
+    def state_dict(self):
+        """Return copies of all parameters and buffers, keyed as PyTorch keys them."""
+        return {name: entry.data.copy() for name, entry in self._state().items()}
+
+    def load_state_dict(self, mapping, strict=True):
+        """Copy values into the parameters and buffers.
+
+        Parameters
+        ----------
+        mapping : mapping of str to array_like
+            For example another model's ``state_dict()``, PyTorch's included.
+        strict : bool
+            Whether the keys must be exactly the model's. ``num_batches_tracked`` is ignored.
+
+        Raises
+        ------
+        KeyError
+            If `strict` and keys are missing or unknown.
+        ValueError
+            If a shape differs. Nothing is changed in either case.
+        """
+        state = self._state()
+        given = {k: v for k, v in mapping.items() if k.rpartition(".")[2] != "num_batches_tracked"}
+        missing = [name for name in state if name not in given]
+        unknown = [name for name in given if name not in state]
+        if strict and (missing or unknown):
+            raise KeyError(f"mapping: missing keys {missing}, unknown keys {unknown}")
+        arrays = {}
+        for name, entry in state.items():
+            if name in given:
+                arrays[name] = as_input(given[name], name, entry.data.dtype)
+                if arrays[name].shape != entry.data.shape:
+                    raise ValueError(
+                        f"{name}: expected shape {entry.data.shape}, got {arrays[name].shape}"
+                    )
+        with self._model().lock:
+            for name, array in arrays.items():
+                state[name].data[...] = array
+
+    # Description -----------------------------------------------------------------------------
+
+    def summary(self, batch_size=1, input_shape=None):
+        """Return a table of layers, shapes, parameters and bytes kept for backward.
+
+        Parameters
+        ----------
+        batch_size : int
+        input_shape : tuple of int, optional
+            Shape per sample; taken from the first layer or the last call when not given.
+        """
+        return summary(self, batch_size, input_shape)
+
+    def graph(self, format="text", input_shape=None):
+        """Return the computational graph of forward and backward.
+
+        Parameters
+        ----------
+        format : {"text", "dot", "svg"}
+        input_shape : tuple of int, optional
+            Shape per sample; taken from the first layer or the last call when not given.
+        """
+        return graph(self, format, input_shape)
+
+    def input_shape(self):
+        """Return the shape per sample that the layer expects, or None if any will do."""
+        return None
+
+
+def rows_and_columns(shape):
+    """Split a shape per sample into rows and columns (the last axis)."""
+    return (prod(shape[:-1]), shape[-1]) if shape else (1, 1)
+
+
+def _own(builder, value, other, stage):
+    """Copy `value` if it is nothing but a view of `other`, which belongs to the caller."""
+    if value.root is not other.root:
+        return value
+    copy = Value(value.name, value.shape, value.dtype)
+    source = value
+    if stage == BACKWARD:  # `value` is a gradient that views the incoming one
+        builder.backward("copy_columns", [copy, source], sizes=(copy.size,) * 3)
+        # planned last, so it would run first; its source is there from the start
+    else:
+        builder.forward("copy_columns", [copy, source], sizes=(copy.size,) * 3)
+    return copy
+
+
+def _fitting(result, expected, layer):
+    result = np.asarray(result)
+    if result.shape != expected.shape:
+        raise ValueError(
+            f"{type(layer).__name__}: expected a result of shape {expected.shape}, "
+            f"got {result.shape}"
+        )
+    return result
+
+
+def _aligned(size, dtype):
+    """Zeros that start on a cache line."""
+    memory = np.zeros(size * dtype.itemsize + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size * dtype.itemsize].view(dtype)

@@ -1,0 +1,55 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+from fastnn.layers.base import Layer, rows_and_columns
+
+
+class Dropout(Layer):
+    """Inverted dropout: in training each element is zero with probability p, else x / (1 - p).
+
+    Parameters
+    ----------
+    p : float
+        Probability of an element to be dropped, in [0, 1].
+    dtype : {"float32", "float64"}, optional
+    rng : int, numpy.random.Generator or None
+        Gives the key of the layer's own random stream.
+
+    Raises
+    ------
+    ValueError
+        If `p` is not in [0, 1].
+
+    Notes
+    -----
+    Srivastava et al. 2014. The mask comes from Philox4x32-10 (Salmon et al. 2011), counted by
+    element and forward pass, so that it is the same whatever the number of threads.
+    """
+
+    def __init__(self, p=0.5, *, dtype=None, rng=None):
+        super().__init__(dtype=dtype, rng=rng)
+        if not 0 <= p <= 1:
+            raise ValueError(f"p: expected a probability in [0, 1], got {p}")
+        self.p = float(p)
+
+    def uses_random_numbers(self):
+        """Return True."""
+        return True
+
+    def plan(self, builder, x):
+        """Identity outside training; else a mask, kept for the backward pass."""
+        if not builder.training:
+            return builder.view(x, x.shape)
+        rows, cols = rows_and_columns(x.shape)
+        y = builder.value(x.shape)
+        mask = builder.value(x.shape, dtype="uint8")
+        state = builder.random_state(self._random_state)
+        details = {"sizes": (cols,), "scalars": (self.p,), "rows": rows, "in_place": True}
+        builder.forward("dropout_forward", [y, mask, x, state], outputs=2, flops=20 * x.size,
+                        **details)
+        builder.backward("dropout_backward", [x.grad, y.grad, mask], flops=x.size, **details)
+        return y
+
+    def __repr__(self):
+        return f"Dropout({self.p})"

@@ -1,0 +1,93 @@
+"""Dense layers."""
+
+from __future__ import annotations
+
+from fastnn import initializers
+from fastnn.builder import RowCount
+from fastnn.layers.base import Layer, rows_and_columns
+
+
+def positive(name, value):
+    """Return `value` as a positive int, or raise."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
+    value = value.__index__()
+    if value < 1:
+        raise ValueError(f"{name}: expected a positive integer, got {value}")
+    return value
+
+
+class Linear(Layer):
+    r"""Affine map of the last axis, :math:`y = x W^\top + b`.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    bias : bool
+    init : str or callable
+        Initial weights: a name from :mod:`fastnn.initializers` or ``init(shape, rng, dtype)``.
+        The bias starts at zero (PyTorch draws it at random).
+    dtype : {"float32", "float64"}, optional
+    rng : int, numpy.random.Generator or None
+
+    Attributes
+    ----------
+    weight : Parameter, shape (out_features, in_features)
+    bias : Parameter, shape (out_features,), or None
+
+    Notes
+    -----
+    Takes any number of leading axes. Backward: :math:`dx = dy\,W`, :math:`dW = dy^\top x`,
+    :math:`db = \sum dy` (Goodfellow, Bengio & Courville 2016, algorithm 6.4).
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> fastnn.Linear(3, 2, rng=0)(np.ones((4, 3), np.float32)).shape
+    (4, 2)
+    """
+
+    _needs_features = True
+
+    def __init__(self, in_features, out_features, bias=True, init="lecun_normal", *, dtype=None,
+                 rng=None):
+        super().__init__(dtype=dtype, rng=rng)
+        self.in_features = positive("in_features", in_features)
+        self.out_features = positive("out_features", out_features)
+        shape = (self.out_features, self.in_features)
+        self.weight = self.parameter("weight", shape, initializers.get(init))
+        self.bias = self.parameter("bias", shape[:1], initializers.zeros) if bias else None
+
+    def input_shape(self):
+        """Return ``(in_features,)``."""
+        return (self.in_features,)
+
+    def plan(self, builder, x):
+        """One product forward; one for the input and one for the weights backward."""
+        if not x.shape or x.shape[-1] != self.in_features:
+            raise ValueError(
+                f"x: expected {self.in_features} features on the last axis, "
+                f"got shape {('batch', *x.shape)}"
+            )
+        n_in, n_out = self.in_features, self.out_features
+        rows, _ = rows_and_columns(x.shape)
+        work = 2 * rows * n_in * n_out
+        weight, bias = self.weight, self.bias
+        y = builder.value((*x.shape[:-1], n_out))
+        builder.forward(
+            "linear_forward", [y, x, weight.data, bias and bias.data],
+            sizes=(n_in, n_out), rows=rows, flops=work,
+        )
+        builder.backward(
+            "linear_backward_input", [x.grad, y.grad, weight.data],
+            sizes=(n_in, n_out), rows=rows, flops=work,
+        )
+        builder.gradient(
+            "linear_backward_weight", [weight.grad, bias and bias.grad, y.grad, x],
+            items=n_out, sizes=(n_in, n_out, RowCount(rows)), outputs=2, flops=work,
+        )
+        return y
+
+    def __repr__(self):
+        bias = "" if self.bias else ", bias=False"
+        return f"Linear({self.in_features}, {self.out_features}{bias})"

@@ -1,0 +1,201 @@
+"""Layer and batch normalization."""
+
+from __future__ import annotations
+
+from math import isfinite, prod
+
+import numpy as np
+
+from fastnn import initializers
+from fastnn.builder import ITEMS, RowCount
+from fastnn.layers.base import Layer
+from fastnn.layers.linear import positive
+
+
+def _positive_number(name, value):
+    if not (isfinite(value) and value > 0):
+        raise ValueError(f"{name}: expected a finite number > 0, got {value}")
+    return float(value)
+
+
+class _Normalization(Layer):
+    """An optional weight, which starts at one, and bias, which starts at zero."""
+
+    def _declare(self, affine, shape):
+        self.weight = self.parameter("weight", shape, initializers.ones) if affine else None
+        self.bias = self.parameter("bias", shape, initializers.zeros) if affine else None
+
+    def _affine(self, attribute):
+        return [p and getattr(p, attribute) for p in (self.weight, self.bias)]
+
+
+class LayerNorm(_Normalization):
+    r"""Zero mean and unit variance of each sample over its trailing axes, then an affine map.
+
+    :math:`y = (x - \mu) / \sqrt{\sigma^2 + \epsilon} \cdot w + b` with the biased variance.
+
+    Parameters
+    ----------
+    normalized_shape : int or tuple of int
+        The trailing axes.
+    eps : float
+    elementwise_affine : bool
+        Whether there are a weight and a bias.
+    dtype : {"float32", "float64"}, optional
+    rng : int, numpy.random.Generator or None
+
+    Attributes
+    ----------
+    weight, bias : Parameter, shape normalized_shape, or None
+
+    Raises
+    ------
+    ValueError
+        If `eps` is not positive or `normalized_shape` is empty or not positive.
+
+    Notes
+    -----
+    Ba, Kiros & Hinton 2016, arXiv 1607.06450. Statistics are exact for means far from zero: in
+    float32 a row of 10000 ± 0.01 loses no digits to its mean.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> fastnn.LayerNorm(2)(np.array([[1.0, 3.0]])).round(3)
+    array([[-1.,  1.]], dtype=float32)
+    """
+
+    _needs_features = True
+
+    def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True, *, dtype=None,
+                 rng=None):
+        super().__init__(dtype=dtype, rng=rng)
+        shape = normalized_shape if isinstance(normalized_shape, (tuple, list)) else (
+            normalized_shape,)
+        if not shape:
+            raise ValueError("normalized_shape: expected at least one axis, got ()")
+        self.normalized_shape = tuple(positive("normalized_shape", n) for n in shape)
+        self.eps = _positive_number("eps", eps)
+        self._declare(elementwise_affine, self.normalized_shape)
+
+    def input_shape(self):
+        """Return the normalized shape."""
+        return self.normalized_shape
+
+    def plan(self, builder, x):
+        """One operation forward; one for the input and one for the parameters backward."""
+        axes = len(self.normalized_shape)
+        if x.shape[len(x.shape) - axes :] != self.normalized_shape or len(x.shape) < axes:
+            raise ValueError(
+                f"x: expected trailing axes {self.normalized_shape}, "
+                f"got shape {('batch', *x.shape)}"
+            )
+        cols = prod(self.normalized_shape)
+        rows = x.size // cols
+        y = builder.value(x.shape)
+        saved = [builder.value((rows,), name) for name in ("mean", "tail", "rstd")]
+        builder.forward("layer_norm_forward", [y, *saved, x, *self._affine("data")],
+                        sizes=(cols,), scalars=(self.eps,), rows=rows, outputs=4,
+                        flops=8 * x.size)
+        builder.backward("layer_norm_backward", [x.grad, y.grad, x, self._affine("data")[0],
+                                                 *saved],
+                         sizes=(cols,), rows=rows, in_place=True, flops=12 * x.size)
+        if self.weight:
+            builder.gradient("layer_norm_backward_weight", [*self._affine("grad"), y.grad, x,
+                                                            *saved],
+                             items=cols, sizes=(cols, RowCount(rows)), outputs=2,
+                             flops=5 * x.size)
+        return y
+
+    def __repr__(self):
+        return f"LayerNorm({self.normalized_shape}, eps={self.eps})"
+
+
+class BatchNorm1d(_Normalization):
+    r"""Zero mean and unit variance of each feature over the batch, then an affine map.
+
+    In training the statistics are the batch's, :math:`y = (x - \mu_B) / \sqrt{\sigma_B^2 +
+    \epsilon} \cdot w + b`, and running ones are kept; otherwise the running ones are used.
+
+    Parameters
+    ----------
+    num_features : int
+    eps : float
+    momentum : float
+        Share of the new batch in the running statistics, in [0, 1].
+    affine : bool
+        Whether there are a weight and a bias.
+    dtype : {"float32", "float64"}, optional
+    rng : int, numpy.random.Generator or None
+
+    Attributes
+    ----------
+    weight, bias : Parameter, shape (num_features,), or None
+    running_mean, running_var : Buffer, shape (num_features,)
+        The variance is unbiased, as in PyTorch.
+
+    Raises
+    ------
+    ValueError
+        If `eps` is not positive or `momentum` not in [0, 1].
+
+    Notes
+    -----
+    Ioffe & Szegedy 2015, arXiv 1502.03167. Input (batch, features), or (batch, features, length)
+    with statistics over batch and length.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> layer = fastnn.BatchNorm1d(1)
+    >>> layer.forward(np.array([[1.0], [3.0]]), training=True).round(3)
+    array([[-1.],
+           [ 1.]], dtype=float32)
+    """
+
+    _needs_features = True
+
+    def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True, *, dtype=None, rng=None):
+        super().__init__(dtype=dtype, rng=rng)
+        self.num_features = positive("num_features", num_features)
+        self.eps = _positive_number("eps", eps)
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"momentum: expected a number in [0, 1], got {momentum}")
+        self.momentum = float(momentum)
+        self._declare(affine, (self.num_features,))
+        self.running_mean = self.buffer("running_mean", (self.num_features,), 0)
+        self.running_var = self.buffer("running_var", (self.num_features,), 1)
+
+    def input_shape(self):
+        """Return ``(num_features,)``."""
+        return (self.num_features,)
+
+    def plan(self, builder, x):
+        """Statistics are shared by channels among threads, so every pass is one operation."""
+        if len(x.shape) not in (1, 2) or x.shape[0] != self.num_features:
+            raise ValueError(
+                f"x: expected (batch, {self.num_features}) or (batch, {self.num_features}, "
+                f"length), got shape {('batch', *x.shape)}"
+            )
+        channels, length = self.num_features, prod(x.shape[1:])
+        running = [self.running_mean.data, self.running_var.data]
+        y = builder.value(x.shape)
+        if not builder.training:
+            builder.forward("batch_norm_inference", [y, x, *running, *self._affine("data")],
+                            sizes=(channels, length), scalars=(self.eps,), in_place=True,
+                            flops=4 * x.size)
+            return y
+        builder.require_rows(2 if length == 1 else 1)
+        saved = [np.empty(channels, builder.dtype) for _ in range(3)]
+        sizes = (channels, length, RowCount())
+        builder.forward("batch_norm_forward", [y, *saved, *running, x, *self._affine("data")],
+                        sizes=sizes, scalars=(self.eps, self.momentum), split=ITEMS,
+                        rows=channels, outputs=6, flops=8 * x.size)
+        builder.backward("batch_norm_backward", [x.grad, *self._affine("grad"), y.grad, x,
+                                                 self._affine("data")[0], *saved],
+                         sizes=sizes, split=ITEMS, rows=channels, outputs=3,
+                         in_place=True, parameters=bool(self.weight), flops=12 * x.size)
+        return y
+
+    def __repr__(self):
+        return f"BatchNorm1d({self.num_features}, eps={self.eps}, momentum={self.momentum})"

@@ -1,0 +1,25 @@
+"""Layers that change nothing but the shape."""
+
+from __future__ import annotations
+
+from fastnn.layers.base import Layer
+
+
+class Flatten(Layer):
+    """All axes but the first as one; a view inside a program, at no cost.
+
+    Parameters
+    ----------
+    dtype : {"float32", "float64"}, optional
+    rng : int, numpy.random.Generator or None
+    """
+
+    def __init__(self, *, dtype=None, rng=None):
+        super().__init__(dtype=dtype, rng=rng)
+
+    def plan(self, builder, x):
+        """Plan no operation."""
+        return builder.view(x, (x.size,))
+
+    def __repr__(self):
+        return "Flatten()"

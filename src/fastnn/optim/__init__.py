@@ -1,0 +1,14 @@
+"""Optimizers: the whole family, in place, on anyone's arrays.
+
+Each takes a list of arrays, of a layer's parameters, or of dicts (groups with hyper-parameters of
+their own), and changes them in place with one call into C per step.
+"""
+
+from fastnn.optim.adagrad import Adagrad
+from fastnn.optim.adam import Adam, AdamW
+from fastnn.optim.base import Optimizer
+from fastnn.optim.lamb import LAMB
+from fastnn.optim.rmsprop import RMSprop
+from fastnn.optim.sgd import NAG, SGD
+
+__all__ = ["LAMB", "NAG", "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop"]

@@ -1,0 +1,190 @@
+"""Adam, with its variants AMSGrad and AdamW."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fastnn.optim.base import Optimizer, Schedule, split_eps
+
+__all__ = ["Adam", "AdamW"]
+
+
+class Adam(Optimizer):
+    r"""Adam: steps scaled by running estimates of the gradient's first two moments.
+
+    .. math::
+        g_t &= \nabla f(x_{t-1}) + \lambda x_{t-1} \\
+        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t \\
+        v_t &= \beta_2 v_{t-1} + (1 - \beta_2) g_t^2 \\
+        \hat m_t &= m_t / (1 - \beta_1^t), \qquad \hat v_t = v_t / (1 - \beta_2^t) \\
+        x_t &= x_{t-1} - \eta\, \hat m_t / (\sqrt{\hat v_t} + \varepsilon)
+
+    Parameters
+    ----------
+    params : iterable
+        Arrays, `Parameter` objects or groups; see :class:`Optimizer`.
+    lr : float or schedule
+        Learning rate η ≥ 0.
+    betas : (float, float)
+        β₁ and β₂, in [0, 1).
+    eps : float
+        ε > 0.
+    weight_decay : float
+        λ ≥ 0, coupled: added to the gradient.
+    amsgrad : bool
+        Divide by the largest v so far instead of the present one.
+    bias_correction : bool
+        Whether to divide the moments by 1 - βᵗ.
+    eps_inside_sqrt : bool
+        Divide by √(v̂ + ε) instead of √v̂ + ε.
+    clip_norm, maximize, check_finite
+        See :class:`Optimizer`.
+    state_dtype : {None, "bfloat16", "int8"}
+        Store the moments in fewer bits; see :class:`Optimizer`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For wrong kinds of arrays or hyper-parameters out of range.
+
+    Notes
+    -----
+    Kingma and Ba, "Adam: a method for stochastic optimization" (2015), algorithm 1; AMSGrad: Reddi
+    et al., "On the convergence of Adam and beyond" (2018). PyTorch and optax (``eps``) put ε where
+    algorithm 1 has it; the paper's closing remark in section 2, and Keras, put it beside the
+    uncorrected √v, an ε̂ that weighs more in the first steps. optax's ``eps_root`` is
+    `eps_inside_sqrt`. AMSGrad keeps the largest uncorrected v, as PyTorch does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn.optim import Adam
+    >>> x = np.array([1.0, -3.0])
+    >>> optimizer = Adam([x], lr=0.1)
+    >>> optimizer.step([2 * x])  # the first step has length lr in every coordinate
+    >>> x.round(6)
+    array([ 0.9, -2.9])
+    """
+
+    _kernel = "adam_step"
+    _slots = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float | Schedule = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        bias_correction: bool = True,
+        *,
+        eps_inside_sqrt: bool = False,
+        clip_norm: float | None = None,
+        maximize: bool = False,
+        check_finite: bool = False,
+        state_dtype: str | None = None,
+    ) -> None:
+        hyper = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        hyper |= {"amsgrad": amsgrad, "bias_correction": bias_correction}
+        hyper["eps_inside_sqrt"] = eps_inside_sqrt
+        super().__init__(params, hyper, clip_norm, maximize, check_finite, state_dtype)
+
+    def _state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
+        return self._slots if group["amsgrad"] else self._slots[:2]
+
+    @staticmethod
+    def _scalars(hyper: Mapping[str, Any], step: int) -> tuple[float, ...]:
+        return hyper["weight_decay"], *_moment_scalars(hyper, step, shrink=1.0)
+
+
+class AdamW(Adam):
+    r"""Adam with decoupled weight decay.
+
+    As :class:`Adam` with :math:`g_t = \nabla f(x_{t-1})` and
+
+    .. math::
+        x_t = (1 - \eta\lambda)\, x_{t-1} - \eta\, \hat m_t / (\sqrt{\hat v_t} + \varepsilon)
+
+    Parameters
+    ----------
+    params : iterable
+        Arrays, `Parameter` objects or groups; see :class:`Optimizer`.
+    lr : float or schedule
+        Learning rate η ≥ 0.
+    betas : (float, float)
+        β₁ and β₂, in [0, 1).
+    eps : float
+        ε > 0.
+    weight_decay : float
+        λ ≥ 0, decoupled: the parameters shrink by ηλ, and the moments do not see it.
+    amsgrad, bias_correction, eps_inside_sqrt
+        See :class:`Adam`.
+    clip_norm, maximize, check_finite
+        See :class:`Optimizer`.
+    state_dtype : {None, "bfloat16", "int8"}
+        Store the moments in fewer bits; see :class:`Optimizer`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For wrong kinds of arrays or hyper-parameters out of range.
+
+    Notes
+    -----
+    Loshchilov and Hutter, "Decoupled weight decay regularization" (2019), algorithm 2, with the
+    decay multiplied by the learning rate as in PyTorch, optax and Keras; the paper multiplies it by
+    the schedule's multiplier alone. The default λ is PyTorch's 0.01; optax has 0.0001.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn.optim import AdamW
+    >>> x = np.array([1.0])
+    >>> AdamW([x], lr=0.1, weight_decay=0.5).step([np.zeros(1)])
+    >>> x
+    array([0.95])
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float | Schedule = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        bias_correction: bool = True,
+        *,
+        eps_inside_sqrt: bool = False,
+        clip_norm: float | None = None,
+        maximize: bool = False,
+        check_finite: bool = False,
+        state_dtype: str | None = None,
+    ) -> None:
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            bias_correction,
+            eps_inside_sqrt=eps_inside_sqrt,
+            clip_norm=clip_norm,
+            maximize=maximize,
+            check_finite=check_finite,
+            state_dtype=state_dtype,
+        )
+
+    @staticmethod
+    def _scalars(hyper: Mapping[str, Any], step: int) -> tuple[float, ...]:
+        shrink = 1 - hyper["lr"] * hyper["weight_decay"]
+        return 0.0, *_moment_scalars(hyper, step, shrink)
+
+
+def _moment_scalars(hyper: Mapping[str, Any], step: int, shrink: float) -> tuple[float, ...]:
+    beta1, beta2 = hyper["betas"]
+    correct = hyper["bias_correction"]
+    rate = hyper["lr"] / (1 - beta1**step if correct else 1)
+    inverse = 1 / (1 - beta2**step if correct else 1)
+    return rate, shrink, beta1, beta2, inverse, *split_eps(hyper)

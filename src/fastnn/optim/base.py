@@ -1,0 +1,445 @@
+"""What all optimizers share: parameter groups, hyper-parameters, states, the step."""
+
+import math
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn._arrays import as_target, describe, view
+from fastnn._kernels._optim import UpdateTable
+
+__all__ = ["Optimizer", "check_hyper_parameter", "split_eps"]
+
+Schedule = Callable[[int], float]
+
+# What a hyper-parameter may be: in words, and as a test of a number.
+_AT_LEAST_0 = ("a finite number >= 0", lambda v: 0 <= v < math.inf)
+_ABOVE_0 = ("a finite number > 0", lambda v: 0 < v < math.inf)
+_BELOW_1 = ("a number in [0, 1)", lambda v: 0 <= v < 1)
+_FRACTION = ("a number in [0, 1]", lambda v: 0 <= v <= 1)
+_NUMBERS = {
+    "lr": _AT_LEAST_0,
+    "momentum": _FRACTION,
+    "dampening": _FRACTION,
+    "alpha": _BELOW_1,
+    "beta1": _BELOW_1,
+    "beta2": _BELOW_1,
+    "eps": _ABOVE_0,
+    "weight_decay": _AT_LEAST_0,
+    "lr_decay": _AT_LEAST_0,
+    "initial_accumulator_value": _AT_LEAST_0,
+    "clip_norm": ("a number > 0", lambda v: v > 0),
+}
+_SCHEDULED = ("lr", "momentum")
+
+
+def check_hyper_parameter(name: str, value: Any) -> None:
+    """Raise unless `value` is one that the hyper-parameter `name` may have.
+
+    Raises
+    ------
+    TypeError
+        If it is not a number (a pair of them for betas, a bool for a switch).
+    ValueError
+        If it is out of range or NaN.
+    """
+    if name == "betas":
+        if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
+            raise TypeError(f"betas: expected a pair of numbers, got {value!r}")
+        check_hyper_parameter("beta1", value[0])
+        check_hyper_parameter("beta2", value[1])
+    elif name in _NUMBERS:
+        expected, allowed = _NUMBERS[name]
+        if not isinstance(value, Real) or isinstance(value, bool):
+            raise TypeError(f"{name}: expected {expected}, got {value!r}")
+        if not allowed(value):
+            raise ValueError(f"{name}: expected {expected}, got {value!r}")
+    elif not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+
+
+def _expect_keys(value: Any, keys: Iterable[str], name: str, optional: Iterable[str] = ()) -> None:
+    """Raise unless `value` is a mapping with these keys."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name}: expected a dict, got {describe(value)}")
+    if value.keys() - set(optional) != set(keys):
+        raise ValueError(f"{name}: expected the keys {sorted(keys)}, got {sorted(value, key=str)}")
+
+
+def split_eps(hyper: Mapping[str, Any]) -> tuple[float, float]:
+    """Return ε outside and ε inside the square root; one of them is 0."""
+    eps = float(hyper["eps"])
+    return (0.0, eps) if hyper["eps_inside_sqrt"] else (eps, 0.0)
+
+
+def _aligned(size: int, dtype: Any) -> NDArray[Any]:
+    """Zeros that start at a multiple of 64 bytes; in huge pages where the system has them."""
+    memory = np.empty(size * np.dtype(dtype).itemsize + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    array = memory[start : memory.size - 64 + start].view(dtype)
+    array[...] = 0
+    return array
+
+
+class Optimizer:
+    """Base of all optimizers; use one of its subclasses.
+
+    A subclass names its kernel and states, and turns the hyper-parameters of one group at one step
+    into the kernel's scalars. Everything else is here.
+
+    Parameters
+    ----------
+    params : iterable
+        What to train, changed in place: float32 or float64 arrays (NumPy arrays, memmaps, PyTorch
+        CPU tensors, anything with the buffer protocol or ``__dlpack__``), `Parameter` objects of a
+        layer, or dicts ``{"params": [...], "lr": 0.1, ...}``, groups with hyper-parameters of
+        their own.
+    hyper : dict
+        The hyper-parameters of a group that does not say otherwise.
+    clip_norm : float, optional
+        Scale the gradients of all groups together so that their Euclidean norm is at most this.
+        Gradients are scaled as they are read; the arrays stay as they are.
+    maximize : bool
+        Climb instead of descend.
+    check_finite : bool
+        Refuse a step with NaN or infinity in a gradient, instead of taking it.
+    """
+
+    _kernel: ClassVar[str]
+    _second_kernel: ClassVar[str | None] = None
+    _slots: ClassVar[tuple[str, ...]]  # all states, in the order of the kernel's pointers
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        hyper: dict[str, Any],
+        clip_norm: float | None = None,
+        maximize: bool = False,
+        check_finite: bool = False,
+        state_dtype: str | None = None,
+    ) -> None:
+        if clip_norm is not None:
+            check_hyper_parameter("clip_norm", clip_norm)
+        check_hyper_parameter("maximize", maximize)
+        check_hyper_parameter("check_finite", check_finite)
+        if state_dtype is not None:
+            raise ValueError(f"state_dtype: expected None, got {state_dtype!r}")
+        self.clip_norm, self.maximize, self.check_finite = clip_norm, maximize, check_finite
+        self.t = 0
+        self.groups = self._read_groups(params, hyper)
+        self._lock = threading.RLock()
+        for group in self.groups:
+            self._check_group(group, None)
+        self._checked = [dict(group) for group in self.groups]
+        self._structure = [self._state_names(group) for group in self.groups]
+        sources = [source for group in self.groups for source in group["params"]]
+        self._names: list[str] = []
+        for i, source in enumerate(sources):
+            name = source.name if hasattr(source, "grad_ready") else f"params[{i}]"
+            self._names.append(f"params[{i}] ({name})" if name in self._names else name)
+        arrays = [
+            as_target(source.data if hasattr(source, "grad_ready") else source, name)
+            for source, name in zip(sources, self._names, strict=True)
+        ]
+        self._make_table(sources, arrays)
+
+    # What a subclass says --------------------------------------------------------------------
+
+    def _state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return which of `_slots` a group needs."""
+        return self._slots
+
+    def _initial(self, state: str, group: Mapping[str, Any]) -> float:
+        """Return the first value of a state."""
+        return 0.0
+
+    @staticmethod
+    def _scalars(hyper: Mapping[str, Any], step: int) -> tuple[float, ...]:
+        """Return the kernel's scalars after the first, which scales the gradient.
+
+        Step counts from 1; `hyper` holds plain numbers.
+        """
+        raise NotImplementedError
+
+    def _check(self, group: Mapping[str, Any]) -> None:
+        """Raise ValueError for hyper-parameters of a group that do not go together."""
+
+    # Groups ----------------------------------------------------------------------------------
+
+    def _read_groups(self, params: Iterable[Any], hyper: dict[str, Any]) -> list[dict[str, Any]]:
+        if isinstance(params, Mapping) or view(params) is not None:
+            raise TypeError(f"params: expected a list of arrays, got {describe(params)}")
+        params = list(params)
+        if not params:
+            raise ValueError("params: expected at least one array, got none")
+        if not isinstance(params[0], Mapping):
+            params = [{"params": params}]
+        groups = []
+        for i, given in enumerate(params):
+            if not isinstance(given, Mapping) or "params" not in given:
+                raise TypeError(
+                    f"params[{i}]: expected a dict with the key 'params', as the first is one, "
+                    f"got {describe(given)}"
+                )
+            members = given["params"]
+            single = view(members) is not None or hasattr(members, "grad_ready")
+            group = {**hyper, **given, "params": [members] if single else list(members)}
+            unknown = group.keys() - hyper.keys() - {"params"}
+            if unknown:
+                raise ValueError(
+                    f"params[{i}]: expected hyper-parameters among {', '.join(hyper)}, "
+                    f"got {', '.join(sorted(map(str, unknown)))}"
+                )
+            groups.append(group)
+        return groups
+
+    def _check_group(self, group: Mapping[str, Any], structure: tuple[str, ...] | None) -> None:
+        """Raise unless the hyper-parameters are allowed and need the states that are there."""
+        for name, value in group.items():
+            if name != "params" and not (name in _SCHEDULED and callable(value)):
+                check_hyper_parameter(name, value)
+        self._check(group)
+        needed = self._state_names(group)
+        if structure is not None and needed != structure:
+            raise ValueError(
+                f"groups: expected hyper-parameters that need the states ({', '.join(structure)}) "
+                f"with which the optimizer was made, got ones that need ({', '.join(needed)})"
+            )
+
+    def _at(self, group: Mapping[str, Any], t: int) -> Mapping[str, Any]:
+        """Return a checked group with the values that its schedules have at step t."""
+        values = {}
+        for name in _SCHEDULED:
+            if callable(schedule := group.get(name)):
+                values[name] = schedule(t)
+                try:
+                    check_hyper_parameter(name, values[name])
+                except (TypeError, ValueError) as error:
+                    raise type(error)(f"{error} from its schedule at step {t}") from None
+        return {**group, **values} if values else group
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the step to come, of the first group; settable for all groups."""
+        lr = self.groups[0]["lr"]
+        return float(lr(self.t) if callable(lr) else lr)
+
+    @lr.setter
+    def lr(self, value: float | Schedule) -> None:
+        if not callable(value):
+            check_hyper_parameter("lr", value)
+        for group in self.groups:
+            group["lr"] = value
+
+    # States ----------------------------------------------------------------------------------
+
+    def _make_table(self, sources: list[Any], arrays: list[NDArray[Any]]) -> None:
+        """Allocate the states, one block of memory for each and dtype, and the table in C."""
+        self._group_of = group_of = [
+            g for g, group in enumerate(self.groups) for _ in group["params"]
+        ]
+        rules = sorted({(g, array.dtype.str) for g, array in zip(group_of, arrays, strict=True)})
+        self._rule_groups = [g for g, _ in rules]
+        size: dict[tuple[str, str], int] = {}
+        places = []
+        for g, array in zip(group_of, arrays, strict=True):
+            place = {}
+            for name in self._structure[g]:
+                key = (name, array.dtype.str)
+                start = size.get(key, 0)
+                if array.size >= 1024:  # on a cache line where the parameter is
+                    start += (array.ctypes.data // array.itemsize - start) % 16
+                size[key] = start + array.size
+                place[name] = (key, slice(start, start + array.size))
+            places.append(place)
+        memory = {key: _aligned(total, key[1]) for key, total in size.items()}
+        self.state: list[dict[str, NDArray[Any]]] = [
+            {name: memory[key][part].reshape(array.shape) for name, (key, part) in place.items()}
+            for place, array in zip(places, arrays, strict=True)
+        ]
+        for g, state in zip(group_of, self.state, strict=True):
+            for name, values in state.items():
+                if (first := self._initial(name, self.groups[g])) != 0:
+                    values[...] = first
+        self._table = UpdateTable(
+            sources,
+            arrays,
+            self._names,
+            [(self._kernel, self._second_kernel, np.dtype(dtype)) for _, dtype in rules],
+            [rules.index((g, a.dtype.str)) for g, a in zip(group_of, arrays, strict=True)],
+            [tuple(state.get(slot) for slot in self._slots) for state in self.state],
+            list(memory.values()),
+            1,
+            self._second_kernel is None,
+        )
+
+    # The step --------------------------------------------------------------------------------
+
+    def _scalar_rows(self, steps: int) -> list[tuple[float, ...]]:
+        """Compute the kernels' scalars of the next `steps` steps: for each, one row per rule."""
+        if self._checked != self.groups:  # someone has changed a hyper-parameter
+            for group, structure in zip(self.groups, self._structure, strict=True):
+                self._check_group(group, structure)
+            self._checked = [dict(group) for group in self.groups]
+        sign = -1.0 if self.maximize else 1.0
+        rows = []
+        for t in range(self.t, self.t + steps):
+            scalars = [(sign, *self._scalars(self._at(g, t), t + 1)) for g in self.groups]
+            rows += [scalars[g] for g in self._rule_groups]
+        return rows
+
+    def _prepare(
+        self, grads: Sequence[Any] | None = None, steps: int = 1, clip_norm: float | None = None
+    ) -> UpdateTable:
+        """Check everything and return the table ready for the next `steps` steps.
+
+        For whoever runs the steps: hold `_lock` from here to `_commit`.
+        """
+        if clip_norm is None:
+            clip_norm = self.clip_norm
+        if clip_norm is not None:
+            check_hyper_parameter("clip_norm", clip_norm)
+        limit = math.inf if clip_norm is None else clip_norm
+        self._table.prepare(grads, self._scalar_rows(steps), limit, self.check_finite)
+        return self._table
+
+    def _commit(self, steps: int = 1) -> None:
+        """Count `steps` steps as taken."""
+        self.t += steps
+        self._table.release()
+
+    def step(self, grads: Sequence[Any] | None = None) -> None:
+        """Take one step: change every parameter and state in place.
+
+        Parameters
+        ----------
+        grads : sequence of array_like, optional
+            One gradient per parameter, in their order and of their shapes; read only. Other real
+            dtypes and orders are converted. Parameters of layers (and PyTorch tensors) have
+            gradients of their own, which are used if `grads` is not given.
+
+        Raises
+        ------
+        TypeError
+            If `grads` is missing, or holds something that is no array of real numbers.
+        ValueError
+            If the number of gradients or a shape is wrong; if a gradient shares memory with a
+            parameter or a state; if a parameter was resized or made read-only; if a
+            hyper-parameter or the value of a schedule is out of range; if `check_finite` is set
+            and a gradient is not finite. Nothing has been changed then.
+        RuntimeError
+            If a parameter has no gradient yet.
+        """
+        with self._lock:
+            try:
+                self._prepare(grads).run()
+            except BaseException:
+                self._table.release()
+                raise
+            self._commit()
+
+    # Saving ----------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a resumed run needs, as copies.
+
+        Returns
+        -------
+        dict
+            ``"optimizer"``, the name of the class; ``"t"``, steps taken; ``"groups"``, for each
+            group its hyper-parameters, save those that are schedules, and the names of its
+            parameters; ``"state"``, for each parameter's name a dict of arrays.
+        """
+        with self._lock:
+            saved = self._describe()
+            for state in saved["state"].values():
+                for key, values in state.items():
+                    state[key] = values.copy()
+            return saved
+
+    def _describe(self) -> dict[str, Any]:
+        """Return the state dict with the live arrays."""
+        names = iter(self._names)
+        groups = []
+        for group in self.groups:
+            saved = {k: v for k, v in group.items() if k != "params" and not callable(v)}
+            saved["params"] = [next(names) for _ in group["params"]]
+            groups.append(saved)
+        state = {name: dict(own) for name, own in zip(self._names, self.state, strict=True)}
+        return {"optimizer": type(self).__name__, "t": self.t, "groups": groups, "state": state}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned. A hyper-parameter that is a schedule stays one.
+
+        Parameters
+        ----------
+        state_dict : dict
+            From an optimizer of the same class over parameters of the same names and shapes.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it does not fit. Nothing has been changed then.
+        """
+        with self._lock:
+            groups, state = self._check_state_dict(state_dict)
+            for group, values in zip(self.groups, groups, strict=True):
+                group.update(values)
+            for own, loaded in zip(self.state, state, strict=True):
+                for key, values in own.items():
+                    values[...] = loaded[key]
+            self.t = int(state_dict["t"])
+
+    def _check_state_dict(
+        self, given: Mapping[str, Any]
+    ) -> tuple[list[dict[str, Any]], list[dict[str, NDArray[Any]]]]:
+        """Return the hyper-parameters of each group and the states of each parameter to load."""
+        own = self._describe()
+        _expect_keys(given, own, "state_dict")
+        if given["optimizer"] != own["optimizer"]:
+            raise ValueError(
+                f"state_dict: expected the state of {own['optimizer']}, got {given['optimizer']!r}"
+            )
+        t = given["t"]
+        if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or t < 0:
+            raise ValueError(f"state_dict['t']: expected a number of steps, got {t!r}")
+        count = len(own["groups"])
+        if not isinstance(given["groups"], Sequence) or len(given["groups"]) != count:
+            raise ValueError(
+                f"state_dict['groups']: expected a list of {count}, got {given['groups']!r}"
+            )
+        groups = []
+        for i, (group, saved, structure) in enumerate(
+            zip(self.groups, given["groups"], self._structure, strict=True)
+        ):
+            name = f"state_dict['groups'][{i}]"
+            schedules = {key for key in group if callable(group[key])}
+            _expect_keys(saved, group.keys() - schedules, name, optional=schedules)
+            if saved["params"] != own["groups"][i]["params"]:
+                raise ValueError(
+                    f"{name}: expected the parameters {own['groups'][i]['params']}, "
+                    f"got {saved['params']}"
+                )
+            values = {key: saved[key] for key in group.keys() - schedules - {"params"}}
+            self._check_group({**group, **values}, structure)
+            groups.append(values)
+        _expect_keys(given["state"], own["state"], "state_dict['state']")
+        for name, expected in own["state"].items():
+            saved, place = given["state"][name], f"state_dict['state'][{name!r}]"
+            _expect_keys(saved, expected, place)
+            for key, values in expected.items():
+                loaded = np.asarray(saved[key])
+                if loaded.shape != values.shape or loaded.dtype != values.dtype:
+                    raise ValueError(
+                        f"{place}[{key!r}]: expected {describe(values)}, got {describe(loaded)}"
+                    )
+        return groups, [given["state"][name] for name in self._names]
+
+    def __repr__(self) -> str:
+        hyper = {k: v for k, v in self.groups[0].items() if k != "params"}
+        arguments = ", ".join(f"{key}={value!r}" for key, value in hyper.items())
+        return f"{type(self).__name__}({len(self._names)} arrays, {arguments})"

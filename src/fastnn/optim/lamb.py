@@ -1,0 +1,94 @@
+"""LAMB."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fastnn.optim.base import Optimizer, Schedule, split_eps
+
+__all__ = ["LAMB"]
+
+
+class LAMB(Optimizer):
+    r"""LAMB: Adam's step, scaled per array to the length of the array.
+
+    .. math::
+        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t, \qquad \hat m_t = m_t / (1 - \beta_1^t) \\
+        v_t &= \beta_2 v_{t-1} + (1 - \beta_2) g_t^2, \qquad \hat v_t = v_t / (1 - \beta_2^t) \\
+        u_t &= \hat m_t / (\sqrt{\hat v_t} + \varepsilon) + \lambda x_{t-1} \\
+        x_t &= x_{t-1} - \eta\, \frac{\lVert x_{t-1} \rVert}{\lVert u_t \rVert}\, u_t
+
+    with the ratio of norms, over each array on its own, replaced by 1 where either is 0.
+
+    Parameters
+    ----------
+    params : iterable
+        Arrays, `Parameter` objects or groups; see :class:`Optimizer`.
+    lr : float or schedule
+        Learning rate η ≥ 0.
+    betas : (float, float)
+        β₁ and β₂, in [0, 1).
+    eps : float
+        ε > 0.
+    weight_decay : float
+        λ ≥ 0, decoupled: part of the step whose length is scaled.
+    bias_correction : bool
+        Whether to divide the moments by 1 - βᵗ.
+    eps_inside_sqrt : bool
+        Divide by √(v̂ + ε) instead of √v̂ + ε.
+    clip_norm, maximize, check_finite
+        See :class:`Optimizer`.
+    state_dtype : {None, "bfloat16", "int8"}
+        Store the moments in fewer bits; see :class:`Optimizer`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For wrong kinds of arrays or hyper-parameters out of range.
+
+    Notes
+    -----
+    You et al., "Large batch optimization for deep learning: training BERT in 76 minutes" (2020,
+    arXiv:1904.00962), algorithm 2 with φ the identity, as in optax; Nvidia's and other versions
+    bound the norm or the ratio. Keras's ``Lamb`` is the same with ε = 1e-7.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn.optim import LAMB
+    >>> x = np.array([3.0, 4.0])
+    >>> LAMB([x], lr=0.1).step([np.ones(2)])
+    >>> x.round(4)  # the first step has length lr ‖x‖ = 0.5
+    array([2.6464, 3.6464])
+    """
+
+    _kernel = "lamb_moments"
+    _second_kernel = "lamb_finish"
+    _slots = ("exp_avg", "exp_avg_sq")
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float | Schedule = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+        bias_correction: bool = True,
+        *,
+        eps_inside_sqrt: bool = False,
+        clip_norm: float | None = None,
+        maximize: bool = False,
+        check_finite: bool = False,
+        state_dtype: str | None = None,
+    ) -> None:
+        hyper = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        hyper |= {"bias_correction": bias_correction, "eps_inside_sqrt": eps_inside_sqrt}
+        super().__init__(params, hyper, clip_norm, maximize, check_finite, state_dtype)
+
+    @staticmethod
+    def _scalars(hyper: Mapping[str, Any], step: int) -> tuple[float, ...]:
+        beta1, beta2 = hyper["betas"]
+        correct = hyper["bias_correction"]
+        inverse1 = 1 / (1 - beta1**step if correct else 1)
+        inverse2 = 1 / (1 - beta2**step if correct else 1)
+        common = hyper["weight_decay"], hyper["lr"], beta1, beta2
+        return *common, inverse1, inverse2, *split_eps(hyper)

@@ -1,0 +1,182 @@
+"""Gradient descent: plain, with momentum, and Nesterov's two forms."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fastnn.optim.base import Optimizer, Schedule
+
+__all__ = ["NAG", "SGD"]
+
+
+class SGD(Optimizer):
+    r"""Stochastic gradient descent, with momentum if wanted.
+
+    .. math::
+        g_t &= \nabla f(x_{t-1}) + \lambda x_{t-1} \\
+        v_t &= \mu v_{t-1} + (1 - d) g_t, \qquad v_1 = g_1 \\
+        x_t &= x_{t-1} - \eta v_t \quad\text{or, with Nesterov's momentum,}\quad
+        x_t = x_{t-1} - \eta (g_t + \mu v_t)
+
+    Parameters
+    ----------
+    params : iterable
+        Arrays, `Parameter` objects or groups; see :class:`Optimizer`.
+    lr : float or schedule
+        Learning rate η ≥ 0.
+    momentum : float or schedule
+        μ in [0, 1].
+    dampening : float
+        d in [0, 1], not applied at the first step.
+    nesterov : bool
+        Nesterov's momentum: needs momentum > 0 and dampening 0.
+    weight_decay : float
+        λ ≥ 0, coupled: added to the gradient.
+    clip_norm, maximize, check_finite
+        See :class:`Optimizer`.
+    state_dtype : {None, "bfloat16", "int8"}
+        Store the momentum in fewer bits; see :class:`Optimizer`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For wrong kinds of arrays or hyper-parameters out of range.
+
+    Notes
+    -----
+    Sutskever et al., "On the importance of initialization and momentum in deep learning" (2013),
+    in PyTorch's form: the learning rate stands outside the velocity, so a schedule acts on past
+    gradients too. The paper, Keras and :class:`NAG` have it inside, v = μv - ηg. optax.sgd is
+    PyTorch's without dampening.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn.optim import SGD
+    >>> x = np.array([1.0, 2.0])
+    >>> optimizer = SGD([x], lr=0.5, momentum=0.9)
+    >>> optimizer.step([2 * x])  # the gradient of x²
+    >>> x
+    array([0., 0.])
+    >>> optimizer.state[0]["momentum_buffer"]
+    array([2., 4.])
+    """
+
+    _kernel = "sgd_step"
+    _slots = ("momentum_buffer",)
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float | Schedule,
+        momentum: float | Schedule = 0,
+        dampening: float = 0,
+        nesterov: bool = False,
+        weight_decay: float = 0,
+        *,
+        clip_norm: float | None = None,
+        maximize: bool = False,
+        check_finite: bool = False,
+        state_dtype: str | None = None,
+    ) -> None:
+        hyper = {"lr": lr, "momentum": momentum, "dampening": dampening, "nesterov": nesterov}
+        hyper["weight_decay"] = weight_decay
+        super().__init__(params, hyper, clip_norm, maximize, check_finite, state_dtype)
+
+    def _state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
+        return () if group["momentum"] == 0 else self._slots
+
+    def _check(self, group: Mapping[str, Any]) -> None:
+        if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
+            raise ValueError(
+                "nesterov: expected momentum > 0 and dampening 0 with it, got momentum "
+                f"{group['momentum']!r} and dampening {group['dampening']!r}"
+            )
+
+    @staticmethod
+    def _scalars(hyper: Mapping[str, Any], step: int) -> tuple[float, ...]:
+        gain = 1 if step == 1 else 1 - hyper["dampening"]
+        return hyper["weight_decay"], hyper["lr"], hyper["momentum"], gain, hyper["nesterov"]
+
+
+class NAG(Optimizer):
+    r"""Nesterov's accelerated gradient, in the form whose gradients are taken where the arrays are.
+
+    .. math::
+        v_t &= \mu v_{t-1} - \eta g_t \\
+        x_t &= x_{t-1} - \mu v_{t-1} + (1 + \mu) v_t
+
+    Parameters
+    ----------
+    params : iterable
+        Arrays, `Parameter` objects or groups; see :class:`Optimizer`.
+    lr : float or schedule
+        Learning rate η ≥ 0.
+    momentum : float or schedule
+        μ in [0, 1].
+    weight_decay : float
+        λ ≥ 0, coupled: g = ∇f + λx.
+    clip_norm, maximize, check_finite
+        See :class:`Optimizer`.
+    state_dtype : {None, "bfloat16", "int8"}
+        Store the velocity in fewer bits; see :class:`Optimizer`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For wrong kinds of arrays or hyper-parameters out of range.
+
+    Notes
+    -----
+    The textbook form (Nesterov 1983; Sutskever et al. 2013, eq. 3 and 4) takes the gradient ahead
+    of the position: v' = μv - η∇f(y + μv), y' = y + v'. With x = y + μv that is the rule above
+    (Bengio et al., "Advances in optimizing recurrent networks", 2013, eq. 7): the arrays hold the
+    look-ahead points. :meth:`lookahead` and :meth:`positions` give both sides of the change of
+    variable. With a constant rate, ``SGD(nesterov=True)`` takes the same steps.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn.optim import NAG
+    >>> x = np.array([1.0])
+    >>> optimizer = NAG([x], lr=0.25, momentum=0.5)
+    >>> for _ in range(2):
+    ...     optimizer.step([2 * x])
+    >>> x, optimizer.positions()[0]
+    (array([-0.0625]), array([0.125]))
+    """
+
+    _kernel = "nag_step"
+    _slots = ("velocity",)
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float | Schedule,
+        momentum: float | Schedule = 0.9,
+        weight_decay: float = 0,
+        *,
+        clip_norm: float | None = None,
+        maximize: bool = False,
+        check_finite: bool = False,
+        state_dtype: str | None = None,
+    ) -> None:
+        hyper = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(params, hyper, clip_norm, maximize, check_finite, state_dtype)
+
+    @staticmethod
+    def _scalars(hyper: Mapping[str, Any], step: int) -> tuple[float, ...]:
+        return hyper["weight_decay"], hyper["lr"], hyper["momentum"]
+
+    def lookahead(self) -> list[NDArray[Any]]:
+        """Return the look-ahead points of the textbook form, y + μv: copies of the arrays."""
+        return [array.copy() for array in self._table.current()]
+
+    def positions(self) -> list[NDArray[Any]]:
+        """Return the positions y = x - μv of the textbook form, new arrays."""
+        points = []
+        for group, array, state in zip(self._group_of, self.lookahead(), self.state, strict=True):
+            mu = self._at(self.groups[group], max(self.t - 1, 0))["momentum"]
+            points.append(array - array.dtype.type(mu) * state["velocity"])
+        return points

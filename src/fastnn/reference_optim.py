@@ -1,0 +1,98 @@
+"""The NumPy twin of every optimizer kernel: the rules as the papers write them.
+
+Slow and plain, it is what the tests compare the kernels with and the baseline of the benchmarks.
+All functions change their arrays in place except the gradient. `step` counts from 1.
+"""
+
+import numpy as np
+
+__all__ = ["adagrad_step", "adam_step", "adamw_step", "lamb_step", "nag_step", "rmsprop_step"]
+__all__ += ["sgd_step"]
+
+
+def _gradient(param, grad, weight_decay, maximize):
+    return (-grad if maximize else grad) + weight_decay * param
+
+
+def _root(square, eps, eps_inside_sqrt):
+    return np.sqrt(square + eps) if eps_inside_sqrt else np.sqrt(square) + eps
+
+
+def sgd_step(param, grad, momentum_buffer=None, *, lr, momentum=0.0, dampening=0.0,
+             nesterov=False, weight_decay=0.0, maximize=False):  # fmt: skip
+    """Gradient descent: v = μv + (1 - d)g, x = x - ηv or x - η(g + μv)."""
+    g = _gradient(param, grad, weight_decay, maximize)
+    if momentum_buffer is not None:
+        momentum_buffer[...] = momentum * momentum_buffer + (1 - dampening) * g
+        g = g + momentum * momentum_buffer if nesterov else momentum_buffer
+    param -= lr * g
+
+
+def nag_step(param, grad, velocity, *, lr, momentum=0.9, weight_decay=0.0, maximize=False):
+    """Nesterov's accelerated gradient: v' = μv - ηg, x = x - μv + (1 + μ)v'."""
+    g = _gradient(param, grad, weight_decay, maximize)
+    previous = velocity.copy()
+    velocity[...] = momentum * velocity - lr * g
+    param += -momentum * previous + (1 + momentum) * velocity
+
+
+def adagrad_step(param, grad, sum, *, lr=1e-2, eps=1e-10, step=1, lr_decay=0.0, weight_decay=0.0,
+                 eps_inside_sqrt=False, maximize=False):  # fmt: skip
+    """Adagrad: G = G + g², x = x - ηg / (√G + ε)."""
+    g = _gradient(param, grad, weight_decay, maximize)
+    sum += g**2
+    param -= lr / (1 + (step - 1) * lr_decay) * g / _root(sum, eps, eps_inside_sqrt)
+
+
+def rmsprop_step(param, grad, square_avg, grad_avg=None, momentum_buffer=None, *, lr=1e-2,
+                 alpha=0.99, eps=1e-8, momentum=0.0, weight_decay=0.0, eps_inside_sqrt=False,
+                 maximize=False):  # fmt: skip
+    """RMSprop: s = αs + (1 - α)g², x = x - ηg / (√(s - a²) + ε)."""
+    g = _gradient(param, grad, weight_decay, maximize)
+    square_avg[...] = alpha * square_avg + (1 - alpha) * g**2
+    variance = square_avg
+    if grad_avg is not None:
+        grad_avg[...] = alpha * grad_avg + (1 - alpha) * g
+        variance = np.maximum(square_avg - grad_avg**2, 0)
+    update = g / _root(variance, eps, eps_inside_sqrt)
+    if momentum_buffer is not None:
+        momentum_buffer[...] = momentum * momentum_buffer + update
+        update = momentum_buffer
+    param -= lr * update
+
+
+def adam_step(param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq=None, *, step, lr=1e-3, beta1=0.9,
+              beta2=0.999, eps=1e-8, weight_decay=0.0, bias_correction=True,
+              eps_inside_sqrt=False, maximize=False):  # fmt: skip
+    """Adam: m = β₁m + (1 - β₁)g, v = β₂v + (1 - β₂)g², x = x - η m̂ / (√v̂ + ε)."""
+    g = _gradient(param, grad, weight_decay, maximize)
+    exp_avg[...] = beta1 * exp_avg + (1 - beta1) * g
+    exp_avg_sq[...] = beta2 * exp_avg_sq + (1 - beta2) * g**2
+    v = exp_avg_sq
+    if max_exp_avg_sq is not None:
+        v = np.maximum(max_exp_avg_sq, v, out=max_exp_avg_sq)
+    m_hat = exp_avg / (1 - beta1**step) if bias_correction else exp_avg
+    v_hat = v / (1 - beta2**step) if bias_correction else v
+    param -= lr * m_hat / _root(v_hat, eps, eps_inside_sqrt)
+
+
+def adamw_step(param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq=None, *, step, lr=1e-3,
+               weight_decay=1e-2, **options):  # fmt: skip
+    """AdamW: x = (1 - ηλ)x, then Adam's step with a gradient that does not see the decay."""
+    param *= 1 - lr * weight_decay
+    adam_step(param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, step=step, lr=lr, **options)
+
+
+def lamb_step(param, grad, exp_avg, exp_avg_sq, *, step, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-6,
+              weight_decay=0.0, bias_correction=True, eps_inside_sqrt=False,
+              maximize=False):  # fmt: skip
+    """LAMB: u = m̂ / (√v̂ + ε) + λx, x = x - η (‖x‖ / ‖u‖) u."""
+    g = _gradient(param, grad, 0, maximize)
+    exp_avg[...] = beta1 * exp_avg + (1 - beta1) * g
+    exp_avg_sq[...] = beta2 * exp_avg_sq + (1 - beta2) * g**2
+    m_hat = exp_avg / (1 - beta1**step) if bias_correction else exp_avg
+    v_hat = exp_avg_sq / (1 - beta2**step) if bias_correction else exp_avg_sq
+    update = m_hat / _root(v_hat, eps, eps_inside_sqrt) + weight_decay * param
+    length, change = np.linalg.norm(param), np.linalg.norm(update)
+    ratio = length / change if length > 0 and change > 0 else 1.0
+    param -= lr * ratio * update

@@ -1,0 +1,32 @@
+"""Fixtures that several test modules share."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from fastnn._kernels import _core
+
+DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
+INSTRUCTION_SETS = [name for name, runs in _core.variants().items() if runs]
+
+
+@pytest.fixture(params=DTYPES, ids=str)
+def dtype(request: pytest.FixtureRequest) -> np.dtype:
+    """float32, then float64."""
+    return request.param
+
+
+@pytest.fixture(params=INSTRUCTION_SETS)
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Use each instruction set that this machine runs in turn."""
+    before = _core.isa()
+    _core.select_isa(request.param)
+    yield request.param
+    _core.select_isa(before)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Random numbers that are the same in every run."""
+    return np.random.default_rng(0)

@@ -1,0 +1,30 @@
+"""The examples in the docstrings of all modules."""
+
+import doctest
+import importlib
+import pkgutil
+
+import numpy as np
+import pytest
+
+import fastnn
+
+MODULES = ["fastnn"] + [
+    module.name
+    for module in pkgutil.walk_packages(fastnn.__path__, "fastnn.")
+    if module.name != "fastnn.__main__"  # runs when imported
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # for examples that write files
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        if "pip install" not in str(error):
+            raise
+        pytest.skip(str(error))  # an extra that is not installed
+    with np.printoptions():
+        result = doctest.testmod(module, extraglobs={"np": np})
+    assert result.failed == 0

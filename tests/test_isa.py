@@ -1,0 +1,94 @@
+"""Which instruction set is in use, and the number of threads."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fastnn import get_num_threads, ops, set_num_threads
+from fastnn._kernels import _core
+
+from .conftest import INSTRUCTION_SETS
+
+WIDTHS = {"v4": 64, "v3": 32, "v2": 16, "base": 16}
+
+
+def python(code, **environment):
+    """Run Python code in a process of its own; its output, or the last line of its error."""
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={**os.environ, **environment}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return result.stdout.strip() if result.returncode == 0 else result.stderr.splitlines()[-1]
+
+
+def test_the_best_is_chosen():
+    before = _core.isa()
+    _core.select_isa()
+    assert _core.isa() == INSTRUCTION_SETS[0]
+    _core.select_isa(before)
+
+
+def test_selection(isa):
+    assert _core.isa() == isa
+    assert _core.vector_bytes() == WIDTHS[isa]
+
+
+def test_all_have_the_same_kernels():
+    before, names = _core.isa(), []
+    for isa in INSTRUCTION_SETS:
+        _core.select_isa(isa)
+        names.append(_core.kernel_names())
+    _core.select_isa(before)
+    assert all(one == names[0] for one in names)
+    assert len(set(names[0])) == len(names[0])
+
+
+def test_unknown_kernel():
+    with pytest.raises(KeyError, match="no kernel named 'cube'"):
+        _core.call("cube", np.dtype("float32"), ())
+
+
+def test_unknown_instruction_set():
+    before = _core.isa()
+    with pytest.raises(ValueError, match=r"^FASTNN_ISA: expected one of .*, got 'v9'"):
+        _core.select_isa("v9")
+    assert _core.isa() == before
+
+
+def test_functions_use_it(isa, rng):
+    x, weight = rng.standard_normal((5, 33)), rng.standard_normal((9, 33))
+    np.testing.assert_allclose(ops.linear(x, weight), x @ weight.T, rtol=1e-12, atol=1e-12)
+
+
+def test_environment():
+    code = "from fastnn._kernels import _core; print(_core.isa())"
+    for isa in INSTRUCTION_SETS:
+        assert python(code, FASTNN_ISA=isa) == isa
+    assert python(code, FASTNN_ISA="") == INSTRUCTION_SETS[0]
+    assert python(code, FASTNN_ISA="v9").startswith("ValueError: FASTNN_ISA: expected one of")
+
+
+def test_threads_of_the_environment():
+    code = "import fastnn; print(fastnn.get_num_threads())"
+    assert python(code, FASTNN_NUM_THREADS="1") == "1"
+    message = "ValueError: FASTNN_NUM_THREADS: expected a positive integer"
+    for wrong in ("0", "-1", "two", "1.5"):
+        assert python(code, FASTNN_NUM_THREADS=wrong).startswith(message)
+
+
+def test_set_num_threads():
+    before = get_num_threads()
+    try:
+        set_num_threads(1)
+        assert get_num_threads() == 1
+        set_num_threads(np.int64(1))
+        for wrong, error in [(0, ValueError), (-1, ValueError), (1.0, TypeError),
+                             (True, TypeError), ("1", TypeError)]:  # fmt: skip
+            with pytest.raises(error, match=r"^n: expected"):
+                set_num_threads(wrong)
+        assert get_num_threads() == 1
+    finally:
+        set_num_threads(before)

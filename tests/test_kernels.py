@@ -1,0 +1,182 @@
+"""Every kernel against its NumPy twin, by the rows of the kernel table."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastnn import reference
+from fastnn._kernels import _core
+
+from .kernel_table import SIZES, TABLE, TESTED_WITH_OPTIMIZERS, Case, Draw, Row
+
+GUARD = 64  # bytes on both sides of every array, which no kernel may touch
+FILL = 0xA5
+
+
+class Guarded:
+    """A copy of an array that starts `offset` elements behind an aligned address, with guards."""
+
+    def __init__(self, array: np.ndarray, offset: int):
+        start = GUARD + offset * array.itemsize
+        self.memory = np.full(array.nbytes + start + 2 * GUARD, FILL, np.uint8)
+        start += -self.memory.ctypes.data % GUARD
+        self.array = self.memory[start : start + array.nbytes].view(array.dtype)
+        self.array = self.array.reshape(array.shape)
+        self.array[...] = array
+        self.outside = np.ones(self.memory.size, bool)
+        self.outside[start : start + array.nbytes] = False
+        self.before = self.memory.copy()
+
+    def check_guards(self) -> None:
+        assert (self.memory[self.outside] == FILL).all(), "memory beside an output was written"
+
+    def check_unchanged(self) -> None:
+        assert (self.memory == self.before).all(), "an input was written"
+
+
+def run(row: Row, case: Case, dtype: np.dtype, offset: int = 0, in_place: int | None = None):
+    """Run the kernel on guarded copies and return its outputs."""
+    inputs = [a if a is None else Guarded(a, offset) for a in case.inputs]
+    starts = case.initial or [np.zeros(y.shape) for y in case.expected]
+    outputs = [
+        Guarded(start.astype(output_dtype(row, y, dtype)), offset)
+        for start, y in zip(starts, case.expected, strict=True)
+    ]
+    if case.initial is None:
+        for output in outputs:  # what the kernel leaves out shows
+            output.array.view(np.uint8)[...] = FILL
+    if in_place is not None:
+        outputs[0] = inputs[in_place]
+    pointers = tuple(a and a.array for a in (*outputs, *inputs))
+    _core.call(
+        row.kernel, dtype, pointers, case.sizes, case.scalars, case.items, case.accumulate
+    )
+    for output in outputs:
+        output.check_guards()
+    for given in inputs:
+        if given is not None and given is not outputs[0]:
+            given.check_unchanged()
+    return [output.array for output in outputs]
+
+
+def output_dtype(row: Row, expected: np.ndarray, dtype: np.dtype) -> np.dtype:
+    """Losses and sums have the kernel's dtype, masks and sums of squares their own."""
+    own = expected.dtype.kind != "f" or row.kernel == "square_sum"
+    return expected.dtype if own else dtype
+
+
+def check(row: Row, case: Case, outputs: list[np.ndarray], dtype: np.dtype, what: str) -> None:
+    """Compare with the twin: relative error, and absolute error where a scale is given."""
+    single, double = row.tolerance if isinstance(row.tolerance, tuple) else (row.tolerance,) * 2
+    tolerance = (single if dtype == np.float32 else double) * np.finfo(dtype).eps
+    smallest = np.finfo(dtype).smallest_subnormal
+    scales = (*case.scale, *[0] * len(outputs))
+    for number, (got, want, scale) in enumerate(
+        zip(outputs, case.expected, scales, strict=False)
+    ):
+        with np.errstate(over="ignore"):
+            want = want.astype(got.dtype)
+        allowed = tolerance * (np.abs(np.nan_to_num(want)) + scale) + 2 * smallest * (tolerance > 0)
+        same = (got == want) | (np.isnan(got) & np.isnan(want))
+        with np.errstate(invalid="ignore"):
+            wrong = ~(same | (np.abs(got - want) <= allowed))
+        assert not wrong.any(), (
+            f"{what}: output {number} is {got[wrong][:4]} and not {want[wrong][:4]} "
+            f"at {np.argwhere(wrong)[:4].tolist()}"
+        )
+
+
+def make(row: Row, dtype: np.dtype, size: int, special: tuple[float, ...] = ()) -> Case:
+    draw = Draw(np.random.default_rng([size, len(special)]), dtype, special)
+    with np.errstate(all="ignore"):  # the twins overflow and divide by zero where they must
+        return row.make(draw, size)
+
+
+@pytest.mark.parametrize("row", TABLE, ids=str)
+def test_sizes(row, dtype, isa):
+    for size in SIZES:
+        case = make(row, dtype, size)
+        check(row, case, run(row, case, dtype), dtype, f"size {size}")
+
+
+@pytest.mark.parametrize("row", TABLE, ids=str)
+def test_unaligned_starts(row, dtype, isa):
+    for size in (3, 17, 33):
+        case = make(row, dtype, size)
+        aligned = run(row, case, dtype)
+        for offset in (1, 3):
+            for one, other in zip(aligned, run(row, case, dtype, offset), strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if row.special], ids=str)
+def test_special_values(row, dtype, isa):
+    with np.errstate(over="ignore"):
+        special = tuple(np.array(row.special, dtype).tolist())
+    for size in (1, 3, 8, 17, 33, 65):
+        case = make(row, dtype, size, special)
+        check(row, case, run(row, case, dtype), dtype, f"size {size}")
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if row.in_place], ids=str)
+def test_in_place(row, dtype, isa):
+    for size in (0, 1, 17, 65):
+        case = make(row, dtype, size)
+        apart = run(row, case, dtype)
+        for which in row.in_place:
+            for one, other in zip(apart, run(row, case, dtype, 0, which), strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+def test_every_kernel_has_a_row():
+    rows = {row.kernel for row in TABLE}
+    assert not rows & set(TESTED_WITH_OPTIMIZERS)
+    assert rows | set(TESTED_WITH_OPTIMIZERS) == set(_core.kernel_names())
+
+
+def test_rows_are_named_apart():
+    assert len(set(map(str, TABLE))) == len(TABLE)
+
+
+@pytest.mark.parametrize(("kernel", "words"), TESTED_WITH_OPTIMIZERS.items())
+def test_optimizer_kernels_are_tested_by_their_rule(kernel, words):
+    assert callable(getattr(reference, words[0]))
+    tests = Path(__file__).parent.glob("test_optim*.py")
+    source = "".join(path.read_text(encoding="utf-8") for path in tests)
+    for word in filter(None, words):
+        assert f'"{word}"' in source, f"no test of optimizers speaks of {word}"
+
+
+@pytest.mark.parametrize("name", ["exp", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu"])
+def test_accuracy_over_the_whole_range(name, isa):
+    """Within 4 units in the last place of the function in double precision, denormals too."""
+    x = np.concatenate([
+        sign * np.logspace(-45, 38, 40_000, dtype=np.float32) for sign in (1, -1)
+    ] + [np.linspace(-110, 110, 40_000, dtype=np.float32)])  # fmt: skip
+    y = np.empty_like(x)
+    _core.call(f"{name}_forward", x.dtype, (y, x), (x.size,), (), 1)
+    with np.errstate(over="ignore", under="ignore"):
+        want = getattr(reference, f"{name}_forward")(x.astype(np.float64))
+        unit = np.maximum(np.spacing(np.abs(want.astype(np.float32))), np.float32(1e-45))
+        finite = np.abs(want) <= np.finfo(np.float32).max
+    np.testing.assert_array_equal(y[~finite], np.inf)
+    assert (np.abs(y[finite] - want[finite]) <= 4 * unit.astype(np.float64)[finite]).all()
+
+
+def test_philox_words():
+    """The published word for a counter and a key of zeros, and that keys and steps count."""
+    words = [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+    assert reference.philox(0, 0, 1).tolist() == words
+    assert reference.philox(0, 0, 3)[:4].tolist() == words
+    for key, step in ((1, 0), (1 << 32, 0), (0, 1), (0, 1 << 32)):
+        assert reference.philox(key, step, 1).tolist() != words
+
+
+def test_dropout_keeps_the_share_it_should(isa):
+    x = np.ones(100_000, np.float32)
+    y, mask, state = np.empty_like(x), np.empty(x.size, np.uint8), np.array([7, 1], np.uint64)
+    for p in (0.0, 0.1, 0.5, 1.0):
+        _core.call("dropout_forward", x.dtype, (y, mask, x, state), (x.size,), (p,), 1)
+        assert abs(mask.mean() - (1 - p)) <= 5 * np.sqrt(p * (1 - p) / x.size)
+        np.testing.assert_array_equal(y == 0, mask == 0)

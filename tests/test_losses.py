@@ -1,0 +1,338 @@
+"""Losses: values, gradients, weights, options and errors."""
+
+import math
+from functools import partial
+from inspect import cleandoc
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from fastnn import losses, reference
+
+ELEMENTWISE = ["mse", "l1", "huber", "binary_cross_entropy_with_logits"]
+SHAPES = [(5,), (4, 1), (4, 3), (3, 17), (2, 3, 5)]
+CLASS_OPTIONS = [
+    {},
+    {"label_smoothing": 0.2},
+    {"class_weight": True},
+    {"class_weight": True, "label_smoothing": 0.2},
+]
+LABEL_OPTIONS = [*CLASS_OPTIONS, {"ignore_index": 1}, {"ignore_index": -100},
+                 {"ignore_index": 1, "class_weight": True, "label_smoothing": 0.1}]  # fmt: skip
+
+# One row per kind of loss: the function and how to make target and options for predictions.
+ROWS = [(name, "values", {}) for name in ELEMENTWISE] + [("huber", "values", {"delta": 0.4})]
+ROWS += [("cross_entropy", "labels", options) for options in LABEL_OPTIONS]
+ROWS += [("cross_entropy", "probabilities", options) for options in CLASS_OPTIONS]
+every_loss = pytest.mark.parametrize(
+    ("name", "kind", "options"), ROWS, ids=[f"{n}-{k}-{'-'.join(o)}" for n, k, o in ROWS]
+)
+
+
+def problem(name, kind, options, shape, rng, dtype="float64"):
+    """The function with its options, predictions and target."""
+    pred = (2 * rng.standard_normal(shape)).astype(dtype)
+    options = dict(options)
+    if "class_weight" in options:
+        options["class_weight"] = rng.uniform(0.5, 2, shape[-1])
+    if kind == "labels":
+        target = rng.integers(0, shape[-1], shape[:-1])
+        if options.get("ignore_index", 0) < 0:
+            target.flat[::2] = options["ignore_index"]
+    elif kind == "probabilities":
+        target = reference.softmax_forward(rng.standard_normal(shape)).astype(dtype)
+    elif name == "binary_cross_entropy_with_logits":
+        target = rng.uniform(0, 1, shape).astype(dtype)
+    else:
+        target = rng.standard_normal(shape).astype(dtype)
+    return partial(getattr(losses, name), **options), pred, target
+
+
+def fits(name, shape):
+    return name != "cross_entropy" or len(shape) > 1
+
+
+@every_loss
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradient(name, kind, options, shape, weighted, reduction, rng):
+    if not fits(name, shape):
+        return
+    function, pred, target = problem(name, kind, options, shape, rng)
+    weight = rng.uniform(0.5, 2, shape[0]) if weighted else None
+
+    def value(pred):
+        return function(pred, target, sample_weight=weight, reduction=reduction)[0]
+
+    loss, gradient = function(pred, target, sample_weight=weight, reduction=reduction)
+    assert type(loss) is float
+    assert (gradient.shape, gradient.dtype) == (pred.shape, pred.dtype)
+    if math.isnan(loss):  # every label is ignored
+        np.testing.assert_array_equal(gradient, 0)
+        return
+    step = 1e-6
+    for i in np.ndindex(shape):
+        ahead, behind = pred.copy(), pred.copy()
+        ahead[i] += step
+        behind[i] -= step
+        slope = (value(ahead) - value(behind)) / (2 * step)
+        assert gradient[i] == pytest.approx(slope, rel=1e-5, abs=1e-7)
+
+
+@every_loss
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_torch_agrees(name, kind, options, shape, reduction, rng, dtype):
+    torch = pytest.importorskip("torch")
+    if not fits(name, shape):
+        return
+    function, pred, target = problem(name, kind, options, shape, rng, dtype)
+    functional = torch.nn.functional
+    leaf, other = torch.tensor(pred, requires_grad=True), torch.tensor(target)
+    options = {key: value for key, value in function.keywords.items() if value is not None}
+    if name == "cross_entropy":
+        if "class_weight" in options:
+            options["weight"] = torch.tensor(options.pop("class_weight").astype(dtype))
+        classes_second = torch.movedim(leaf, -1, 1)
+        other = other if kind == "labels" else torch.movedim(other, -1, 1)
+        want = functional.cross_entropy(classes_second, other, reduction=reduction, **options)
+    else:
+        names = {"mse": "mse_loss", "l1": "l1_loss", "huber": "huber_loss"}
+        want = getattr(functional, names.get(name, name))(
+            leaf, other, reduction=reduction, **options
+        )
+    want.backward()
+    loss, gradient = function(pred, target, reduction=reduction)
+    close = {"rtol": 1e-5, "atol": 1e-6} if dtype == np.float32 else {"rtol": 1e-12, "atol": 1e-13}
+    np.testing.assert_allclose(loss, want.item(), **close)
+    np.testing.assert_allclose(gradient, leaf.grad.numpy(), **close)
+
+
+@every_loss
+def test_sample_weight_repeats_samples(name, kind, options, rng):
+    """A weight of 2 counts a sample twice, and a weight of 0 leaves it out."""
+    for shape in ((4, 3), (4, 2, 3)):
+        function, pred, target = problem(name, kind, options, shape, rng)
+        loss, gradient = function(pred, target, sample_weight=[2, 0, 1, 1])
+        chosen = [0, 0, 2, 3]
+        want, rows = function(pred[chosen], target[chosen])
+        assert loss == pytest.approx(want, nan_ok=True)
+        np.testing.assert_allclose(gradient[0], rows[0] + rows[1], atol=1e-15)
+        np.testing.assert_array_equal(gradient[1], 0)
+        np.testing.assert_allclose(gradient[2:], rows[2:], atol=1e-15)
+
+
+@every_loss
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (0, 2, 3)])
+def test_empty_batch(name, kind, options, shape, rng):
+    if not fits(name, shape):
+        return
+    function, pred, target = problem(name, kind, options, shape, rng)
+    loss, gradient = function(pred, target)
+    assert math.isnan(loss)
+    assert gradient.shape == shape
+    assert function(pred, target, reduction="sum")[0] == 0
+    assert math.isnan(function(pred, target, sample_weight=np.zeros(0))[0])
+
+
+@every_loss
+def test_weights_of_zero(name, kind, options, rng):
+    function, pred, target = problem(name, kind, options, (4, 3), rng)
+    loss, gradient = function(pred, target, sample_weight=np.zeros(4))
+    assert math.isnan(loss)
+    np.testing.assert_array_equal(gradient, 0)
+
+
+def test_ignored_labels_only():
+    loss, gradient = losses.cross_entropy(np.ones((2, 3)), [7, 7], ignore_index=7)
+    assert math.isnan(loss)
+    np.testing.assert_array_equal(gradient, 0)
+
+
+@every_loss
+def test_inputs(name, kind, options, rng, dtype):
+    """Left alone, converted to the predictions' dtype, and read-only arrays will do."""
+    function, pred, target = problem(name, kind, options, (4, 3), rng, dtype)
+    weight = rng.uniform(0.5, 2, 4).astype(dtype)
+    want, gradient = function(pred, target, sample_weight=weight)
+    for array in (pred, target, weight):
+        array.setflags(write=False)
+    others = [
+        (pred, target, weight),
+        (np.asfortranarray(pred), np.asfortranarray(target), weight[::-1].copy()[::-1]),
+        (pred.astype(pred.dtype.newbyteorder()), target.astype(target.dtype.newbyteorder()),
+         weight.astype(weight.dtype.newbyteorder())),
+        (memoryview(pred), memoryview(target), memoryview(weight)),
+        (pred, target.tolist(), weight.tolist()),
+    ]  # fmt: skip
+    for p, t, w in others:
+        loss, slope = function(p, t, sample_weight=w)
+        assert loss == want
+        assert slope.dtype == dtype
+        np.testing.assert_array_equal(slope, gradient)
+
+
+def test_extreme_logits():
+    x = np.array([[1e4, -1e4], [-np.inf, 0.0]])
+    loss, gradient = losses.cross_entropy(x, [0, 1])
+    assert loss == 0
+    np.testing.assert_array_equal(gradient, 0)
+    loss, gradient = losses.cross_entropy(x[:1], [1])
+    assert loss == 2e4
+    np.testing.assert_array_equal(gradient, [[1, -1]])
+    loss, gradient = losses.binary_cross_entropy_with_logits([1e4, -1e4], [0.0, 1.0])
+    assert loss == 1e4
+    np.testing.assert_array_equal(gradient, [0.5, -0.5])
+
+
+# Labels ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["b", "B", "h", "H", "i", "I", "l", "L", "?", ">i4"])
+def test_label_dtypes(kind):
+    labels = losses.check_labels(np.array([0, 1, 1], kind), 2)
+    assert labels.dtype == np.int64
+    assert labels.flags.c_contiguous
+    assert labels.tolist() == [0, 1, 1]
+
+
+def test_labels_are_not_copied_without_need():
+    labels = np.array([0, 1])
+    assert losses.check_labels(labels, 2) is labels
+    assert losses.check_labels(np.zeros(0, int), 0).size == 0
+    strided = np.zeros((4, 2), int)[:, 0]
+    assert losses.check_labels(strided, 1).flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "error", "message"),
+    [
+        ([0.0, 1.0], {}, TypeError, "expected an integer dtype, got float64"),
+        (["a", "b"], {}, TypeError, "expected real numbers"),
+        ([0, 3], {}, ValueError, r"expected integers in \[0, 3\), got 3"),
+        ([0, -1], {}, ValueError, r"expected integers in \[0, 3\), got -1"),
+        ([-1, 5], {"ignore_index": -1}, ValueError, r"expected .*\), got 5"),
+        (np.array([0, 2**63], np.uint64), {}, ValueError, r"expected integers in \[0, 3\)"),
+        ([0, 1], {"shape": (3,)}, ValueError, r"expected shape \(3,\) for integers, got \(2,\)"),
+    ],
+)
+def test_wrong_labels(labels, options, error, message):
+    with pytest.raises(error, match=f"^labels: {message}"):
+        losses.check_labels(labels, 3, **options)
+
+
+def test_ignore_index_inside_and_outside():
+    for index in (0, 2, -100, 10**6):
+        labels = losses.check_labels([1, index, 1], 3, ignore_index=index)
+        assert labels.tolist() == [1, index, 1]
+
+
+# Options ---------------------------------------------------------------------------------------
+
+P = np.zeros((4, 3), np.float32)
+Y = np.zeros(4, np.int64)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: losses.mse("a", P), TypeError, "pred: expected real numbers"),
+        (lambda: losses.mse(1.0, 1.0), ValueError, r"pred: expected shape \(batch, ...\), got"),
+        (lambda: losses.mse(P, P[:, 0]), ValueError, r"target: expected shape \(4, 3\), that of"),
+        (lambda: losses.mse(P, P[:1]), ValueError, "target: expected shape"),
+        (lambda: losses.mse(P, None), TypeError, "target: expected real numbers"),
+        (lambda: losses.mse(P, P, reduction="none"), ValueError, "reduction: expected 'mean' or"),
+        (lambda: losses.mse(P, P, sample_weight=P), ValueError, r"sample_weight: .*\(4,\), one"),
+        (lambda: losses.mse(P, P, sample_weight="w"), TypeError, "sample_weight: expected"),
+        (lambda: losses.huber(P, P, delta=0), ValueError, "delta: expected a number > 0, got 0"),
+        (lambda: losses.huber(P, P, delta=-1), ValueError, "delta: expected"),
+        (lambda: losses.huber(P, P, delta=np.nan), ValueError, "delta: expected"),
+        (lambda: losses.huber(P, P, delta="1"), TypeError, "delta: expected a number"),
+        (lambda: losses.cross_entropy(P[0], 0), ValueError, r"logits: .*\(batch, ..., classes\)"),
+        (lambda: losses.cross_entropy(P, Y + 3), ValueError, r"labels: .* in \[0, 3\), got 3"),
+        (lambda: losses.cross_entropy(P, Y + 0.0), TypeError, "labels: expected an integer dtype"),
+        (lambda: losses.cross_entropy(P, P.astype(int)), ValueError, r"labels: .*\(4,\) for int"),
+        (lambda: losses.cross_entropy(P, P.T), ValueError, r"labels: expected shape \(4, 3\)"),
+        (lambda: losses.cross_entropy(P, P, ignore_index=1), ValueError, "ignore_index: expected"),
+        (lambda: losses.cross_entropy(P, Y, ignore_index=1.0), TypeError, "ignore_index: expected"),
+        (lambda: losses.cross_entropy(P, Y, 1.5), ValueError, r"label_smoothing: .*\[0.0, 1.0\]"),
+        (lambda: losses.cross_entropy(P, Y, class_weight=[1.0]), ValueError, "class_weight: .*3,"),
+        (lambda: losses.cross_entropy(P, Y, class_weight="balanced"), TypeError, "class_weight: "),
+        (lambda: losses.binary_cross_entropy_with_logits(P, Y), ValueError, "target: expected"),
+        (lambda: losses.resolve("cube"), ValueError, "loss: expected one of mse, l1, huber"),
+        (lambda: losses.resolve(3), TypeError, "loss: expected a name or a callable, got int"),
+        (lambda: losses.resolve(partial(losses.mse, delta=1)), TypeError, ".*argument 'delta'"),
+        (lambda: losses.resolve(partial(losses.huber, delta=-1)), ValueError, "delta: expected"),
+    ],
+)
+def test_errors(call, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        call()
+
+
+def test_resolve():
+    for name in ("mse", "l1", "huber", "cross_entropy", "binary_cross_entropy_with_logits"):
+        loss = losses.resolve(name)
+        assert (loss.name, loss.kernel) == (name, f"{name}_loss")
+        assert losses.resolve(getattr(losses, name)).name == name
+        assert losses.resolve(loss) is loss
+    assert losses.resolve(partial(losses.huber, delta=3)).scalars == (3.0,)
+    options = {"label_smoothing": 0.1, "ignore_index": 2, "reduction": "sum"}
+    loss = losses.resolve(partial(losses.cross_entropy, **options))
+    assert (loss.scalars, loss.ignore_index, loss.reduction) == ((0.1,), 2, "sum")
+    own = partial(lambda pred, target, k: (0.0, pred), k=1)
+    assert losses.resolve(own) is own
+    assert losses.resolve(max) is max
+
+
+@every_loss
+def test_resolved_loss_is_the_function(name, kind, options, rng):
+    function, pred, target = problem(name, kind, options, (4, 3), rng)
+    want, gradient = function(pred, target)
+    loss, slope = losses.resolve(function)(pred, target)
+    assert loss == pytest.approx(want, rel=0, nan_ok=True)
+    np.testing.assert_array_equal(slope, gradient)
+
+
+def test_every_public_function_is_described():
+    for name in losses.__all__:
+        doc = cleandoc(getattr(losses, name).__doc__)
+        if name != "Loss":
+            assert "\nRaises\n---" in doc, name
+
+
+# The penalty on the weights --------------------------------------------------------------------
+
+
+def parameter(data, grad):
+    return SimpleNamespace(data=np.array(data, "float32"), grad=np.array(grad, "float32"))
+
+
+def test_l2_penalty():
+    weights = [parameter([[1, 2]], [[0, 1]]), parameter([3], [5])]
+    assert losses.l2_penalty(weights, 0.5) == pytest.approx(0.25 * 14)
+    np.testing.assert_array_equal(weights[0].grad, [[0.5, 2]])
+    np.testing.assert_array_equal(weights[1].grad, [6.5])
+    np.testing.assert_array_equal(weights[0].data, [[1, 2]])
+    assert losses.l2_penalty(weights, 0) == 0
+    assert losses.l2_penalty([], 1) == 0
+
+
+@pytest.mark.parametrize(
+    ("bad", "lam", "error", "message"),
+    [
+        (parameter([1], [1]), -1, ValueError, "lam: expected"),
+        (parameter([1], [1]), "a", TypeError, "lam: expected a number"),
+        (parameter([1], [1, 2]), 1, ValueError, r"parameters\[1\].grad: expected shape \(1,\)"),
+        (np.ones(2), 1, TypeError, r"parameters\[1\]: expected a Parameter"),
+        (SimpleNamespace(data=np.ones(1), grad=None), 1, RuntimeError, r"parameters\[1\] has no"),
+        (SimpleNamespace(data=np.ones(1), grad=np.ones(1, int)), 1, TypeError, r"parameters\[1\]"),
+    ],
+)
+def test_l2_penalty_errors(bad, lam, error, message):
+    good = parameter([1, 2], [3, 4])
+    with pytest.raises(error, match=f"^{message}"):
+        losses.l2_penalty([good, bad], lam)
+    np.testing.assert_array_equal(good.grad, [3, 4])
