@@ -1,8 +1,10 @@
 """Limits on threads. Every library reads them once, so they are set before any is imported."""
 
 import os
+import time
+from pathlib import Path
 
-CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+STATISTICS = Path("/proc/stat")  # Linux; elsewhere processes are not pinned
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -15,7 +17,24 @@ def environment(threads: int) -> dict[str, str]:
     return variables
 
 
-def pin(threads: int) -> None:
-    """Let this process, and those that it starts, run on as many cores only."""
-    if CORES:
-        os.sched_setaffinity(0, CORES[:threads])
+def busy_ticks() -> dict[str, int]:
+    """Return how long all processors ("cpu") and each of them ("cpu0", ...) have worked.
+
+    Ticks of os.sysconf("SC_CLK_TCK"), among them those that a hypervisor gave to others.
+    """
+    ticks = {}
+    for line in STATISTICS.read_text().splitlines():
+        name, *fields = line.split()
+        if name.startswith("cpu"):
+            user, nice, system, _, _, *interrupts_and_stolen = map(int, fields[:8])
+            ticks[name] = user + nice + system + sum(interrupts_and_stolen)
+    return ticks
+
+
+def idlest_cores(seconds: float = 0.3) -> list[int]:
+    """Return the cores that this process may use, those first that have least to do."""
+    before = busy_ticks()
+    time.sleep(seconds)
+    after = busy_ticks()
+    busy = {core: after[f"cpu{core}"] - before[f"cpu{core}"] for core in os.sched_getaffinity(0)}
+    return sorted(busy, key=busy.__getitem__)

@@ -7,13 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from itertools import repeat
-from pathlib import Path
 from statistics import median
 
 import numpy as np
+from limits import STATISTICS, busy_ticks
 from operations import large_products
 
 SETTLE = 0.002  # seconds in which the threads of the library measured before fall asleep
+ATTEMPTS = 5  # at a sample during which the process was not always running
 
 
 def loop(call: Callable[[], object]) -> Callable[[int], None]:
@@ -27,7 +28,7 @@ def loop(call: Callable[[], object]) -> Callable[[int], None]:
 
 
 def interleaved(
-    runs: Mapping[str, Callable[[int], object]], rounds: int, sample: float = 0.005
+    runs: Mapping[str, Callable[[int], object]], rounds: int, sample: float = 0.003
 ) -> dict[str, float]:
     """Return the median seconds of one unit of work for each of `runs`.
 
@@ -50,12 +51,21 @@ def interleaved(
         counts[name], times[name] = n, []
     for _ in range(rounds):
         for name, run in runs.items():
-            n = counts[name]
-            time.sleep(SETTLE)
-            if n > 1:
-                run(n // 5 + 1)  # brings its data and code back into the caches
-            times[name].append(_timed(run, n) / n)
+            times[name].append(_sample(run, counts[name]))
     return {name: median(values) for name, values in times.items()}
+
+
+def _sample(run: Callable[[int], object], n: int) -> float:
+    """Return the seconds of one unit of n, if possible when no other process stood in the way."""
+    for _ in range(ATTEMPTS):
+        time.sleep(SETTLE)
+        if n > 1:
+            run(n // 5 + 1)  # brings its data and code back into the caches
+        before = time.process_time()
+        elapsed = _timed(run, n)
+        if n == 1 or time.process_time() - before > 0.95 * elapsed:
+            break
+    return elapsed / n
 
 
 def _timed(run: Callable[[int], object], n: int) -> float:
@@ -122,20 +132,15 @@ def print_table(title: str, records: Iterable[Record]) -> None:
 
 
 class Disturbance:
-    """How much of the processors other processes use from now on (Linux; else unknown)."""
+    """How much other processes work from now on (on Linux; elsewhere it seems to be nothing)."""
 
     def __init__(self) -> None:
         self.start = self._clocks()
 
     @staticmethod
     def _clocks() -> tuple[float, float, float]:
-        try:
-            ticks = [int(field) for field in Path("/proc/stat").read_text().split()[1:9]]
-        except OSError:
-            return 0.0, time.process_time(), time.perf_counter()
-        idle = ticks[3] + ticks[4]  # the rest includes what a hypervisor gave to others
-        busy = (sum(ticks) - idle) / os.sysconf("SC_CLK_TCK")
-        return busy, time.process_time(), time.perf_counter()
+        ticks = busy_ticks()["cpu"] if STATISTICS.exists() else 0
+        return ticks / os.sysconf("SC_CLK_TCK"), time.process_time(), time.perf_counter()
 
     def share(self) -> float:
         """Return the processors that others kept busy, on average since the start."""

@@ -15,8 +15,6 @@ Examples
 True
 """
 
-from importlib.metadata import version as _version
-
 from fastnn import (
     callbacks,
     initializers,
@@ -35,8 +33,6 @@ from fastnn.config import show_config
 from fastnn.layers import *  # noqa: F403
 from fastnn.layers import __all__ as _layers
 from fastnn.training import History, Trainer
-
-__version__ = _version("fastnn-cpu")
 
 __all__ = [
     *_layers,
@@ -61,3 +57,11 @@ __all__ = [
     "set_num_threads",
     "show_config",
 ]
+
+
+def __getattr__(name):
+    if name == "__version__":  # read when asked for: it takes as long as half the import
+        from importlib.metadata import version
+
+        return version("fastnn-cpu")
+    raise AttributeError(f"module 'fastnn' has no attribute {name!r}")

@@ -116,9 +116,10 @@ def number(name: str, value: Any, low: float = 0.0, high: float = float("inf")) 
     """
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name}: expected a number, got {describe(value)}")
-    if not (isfinite(value) and low <= value <= high):
+    result = float(value)
+    if not (isfinite(result) and low <= result <= high):
         raise ValueError(f"{name}: expected a finite number in [{low}, {high}], got {value!r}")
-    return float(value)
+    return result
 
 
 def generator(rng: Any) -> np.random.Generator:

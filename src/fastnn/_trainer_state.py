@@ -64,7 +64,7 @@ def restore_trainer(
         saved = json.loads(metadata[_KEY])
         rng = np.random.default_rng(0)
         rng.bit_generator.state = saved["rng"]
-        state, l2, clip_norm = saved["optimizer"], saved["l2"], saved["clip_norm"]
+        state, l2, clip_norm = dict(saved["optimizer"]), float(saved["l2"]), saved["clip_norm"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: expected a file written by Trainer.save: {error!r}") from None
     if not isinstance(optimizer, Optimizer):

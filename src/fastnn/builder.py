@@ -357,19 +357,18 @@ def _place(operations, outputs):
 
 def _fuse(operations):
     """Attach row-wise operations to the matrix product that computes their input."""
-    calls, host = [], None
+    calls, chain = [], []  # a product and the operations attached to it so far
     for op in operations:
-        fits = (
-            host is not None and op.split == ROWS and op.stage == host.stage
-            and op.items == host.items and not op.python and op.kernel not in HOSTS
-            and any(value in op.read for value in host.written)
-        )
-        if fits:
-            last.then = op
+        if (
+            chain and op.split == ROWS and op.stage == chain[0].stage
+            and op.items == chain[0].items and op.kernel not in HOSTS
+            and any(value in op.read for link in chain for value in link.written)
+        ):  # fmt: skip
+            chain[-1].then = op
+            chain.append(op)
         else:
             calls.append(op)
-            host = op if op.kernel in HOSTS and op.split == ROWS else None
-        last = op
+            chain = [op] if op.kernel in HOSTS and op.split == ROWS else []
     return calls
 
 

@@ -1,4 +1,4 @@
-"""Files of named arrays in the safetensors format: written at once or not at all, checked when read.
+"""Files of named arrays in the safetensors format: written whole or not at all, checked when read.
 
 A file is the length of its header (8 bytes, little-endian), the header in JSON (for each array its
 dtype, shape and the bytes where its data lie) and the data, little-endian and in C order. PyTorch,
@@ -172,7 +172,7 @@ def read_safetensors(path: str | PathLike[str]) -> tuple[dict[str, Array], dict[
     tensors = {}
     for name, (dtype, shape, start, stop) in places.items():
         part = data[start:stop]
-        if dtype == bool and part.max(initial=0) > 1:
+        if dtype.kind == "b" and part.max(initial=0) > 1:
             raise ValueError(f"{path}: {name}: expected bytes of 0 or 1")
         if part.ctypes.data % dtype.alignment:
             part = part.copy()

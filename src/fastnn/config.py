@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import version
 
 import numpy as np
 
+import fastnn
 from fastnn._kernels import _core
 
 
@@ -24,7 +24,7 @@ def show_config():
         for name, runs in _core.variants().items()
     )
     print(
-        f"fastnn {version('fastnn-cpu')}, Python {platform.python_version()}, "
+        f"fastnn {fastnn.__version__}, Python {platform.python_version()}, "
         f"NumPy {np.__version__}, {platform.system()} {platform.machine()}\n"
         f"instruction set: {_core.isa()}, vectors of {8 * _core.vector_bytes()} bits "
         f"(built: {found}; FASTNN_ISA overrides)\n"

@@ -230,7 +230,8 @@ def _as_product(a: Any, b: Any) -> tuple[Array, Array]:
     """Two arrays of one dtype, as they lie if possible."""
     for x in (a, b):
         if type(x) is not np.ndarray or x.dtype not in FLOATS or x.dtype is not a.dtype:
-            return floats(("a", "b"), a, b)
+            a, b = floats(("a", "b"), a, b)
+            break
     return a, b
 
 

@@ -376,8 +376,13 @@ def philox(key: int, step: int, blocks: int) -> NDArray[np.uint64]:
     first, so that any word can be had without those before it.
     """
     mask = np.uint64(0xFFFFFFFF)
-    c0, c1 = np.arange(blocks, dtype=np.uint64), np.zeros(blocks, np.uint64)
-    c2, c3 = np.full(blocks, step & 0xFFFFFFFF, np.uint64), np.full(blocks, step >> 32, np.uint64)
+    counter: tuple[Array, ...] = (
+        np.arange(blocks, dtype=np.uint64),
+        np.zeros(blocks, np.uint64),
+        np.full(blocks, step & 0xFFFFFFFF, np.uint64),
+        np.full(blocks, step >> 32, np.uint64),
+    )
+    c0, c1, c2, c3 = counter
     k0, k1 = key & 0xFFFFFFFF, key >> 32
     for _ in range(10):
         p0, p1 = c0 * np.uint64(0xD2511F53), c2 * np.uint64(0xCD9E8D57)

@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, binding=True, embedsignature=False
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: binding=True, embedsignature=False
 """Program: the computational graph as an array of kernel calls that runs without the GIL."""
 
 import numpy as np
@@ -10,7 +11,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from fastnn._kernels._core cimport (
-    FASTNN_BY_ITEMS, FASTNN_BY_ROWS, FASTNN_SCRATCH, FASTNN_SERIAL, execute, fastnn_args,
+    FASTNN_BY_ITEMS, FASTNN_BY_ROWS, FASTNN_SERIAL, execute, fastnn_args,
     fastnn_call, fastnn_op, fastnn_run, find_kernel, sum_losses, thread_limit)
 from fastnn._kernels._optim cimport UpdateTable
 
@@ -20,7 +21,7 @@ from fastnn._kernels._core import Scratch
 cnp.import_array()
 
 # Floating-point operations below which one thread is faster than sharing the work.
-cdef double THREAD_WORK = 4e5
+cdef double THREAD_WORK = 6e6
 
 cdef struct Patch:
     fastnn_args *args
@@ -107,14 +108,11 @@ cdef class Program:
 
     def _compile(self, schedule):
         cdef Py_ssize_t i, j, epilogue = 0
-        cdef fastnn_args *args
         cdef const fastnn_op **link
         operations, calls = schedule.operations, schedule.calls
-        total = sum(18 for _ in operations) + 1
         self.calls = <fastnn_call *>calloc(len(calls) + 1, sizeof(fastnn_call))
         self.epilogues = <fastnn_op *>calloc(len(operations) + 1, sizeof(fastnn_op))
-        self.patches = <Patch *>calloc(total, sizeof(Patch))
-        if self.calls == NULL or self.epilogues == NULL or self.patches == NULL:
+        if self.calls == NULL or self.epilogues == NULL:
             raise MemoryError("program")
         found = [[], [], [], [], []]  # (address of args, index, value) by kind
         splits = {planning.ROWS: FASTNN_BY_ROWS, planning.ITEMS: FASTNN_BY_ITEMS,
@@ -137,6 +135,7 @@ cdef class Program:
             self.work_per_row += op.flops
         ends = []
         j = 0
+        self.patches = <Patch *>calloc(sum(map(len, found)) + 1, sizeof(Patch))
         for kind in found:
             for address, index, value in kind:
                 self.patches[j].args = <fastnn_args *><uintptr_t>address
@@ -148,6 +147,8 @@ cdef class Program:
         self.addresses = <char **>calloc(len(self.storages) + 1, sizeof(char *))
         self.random_count = len(schedule.random_states)
         self.random_states = <uint64_t **>calloc(self.random_count + 1, sizeof(uint64_t *))
+        if self.patches == NULL or self.addresses == NULL or self.random_states == NULL:
+            raise MemoryError("program")
         for i in range(self.random_count):
             self.keep.append(schedule.random_states[i])
             self.random_states[i] = <uint64_t *>cnp.PyArray_DATA(

@@ -11,6 +11,7 @@
 #include "loss.inc"
 #include "normalization.inc"
 #include "random.inc"
+#include "recurrent.inc"
 #include "optim.inc"
 #undef FASTNN_DOUBLE
 
@@ -22,19 +23,15 @@
 #include "loss.inc"
 #include "normalization.inc"
 #include "random.inc"
+#include "recurrent.inc"
 #include "optim.inc"
 #undef FASTNN_DOUBLE
 
 /* Each .inc file lists its kernels in a macro KERNELS_<file>(K). */
 #define ENTRY(name) {#name, name##_f32, name##_f64},
 static const fastnn_entry entries[] = {
-    KERNELS_GEMM(ENTRY)
-    KERNELS_ELEMENTWISE(ENTRY)
-    KERNELS_LOSS(ENTRY)
-    KERNELS_NORMALIZATION(ENTRY)
-    KERNELS_RANDOM(ENTRY)
-    KERNELS_OPTIM(ENTRY)
-};
+    KERNELS_GEMM(ENTRY) KERNELS_ELEMENTWISE(ENTRY) KERNELS_LOSS(ENTRY) KERNELS_NORMALIZATION(ENTRY)
+        KERNELS_RANDOM(ENTRY) KERNELS_RECURRENT(ENTRY) KERNELS_OPTIM(ENTRY)};
 
 #define STRING_(x) #x
 #define STRING(x) STRING_(x)

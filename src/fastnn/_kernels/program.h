@@ -20,11 +20,11 @@ typedef struct {
 typedef struct {
     const fastnn_call *calls;
     ptrdiff_t count;
-    fastnn_update *update;    /* an optimizer step to run after the calls, or NULL */
-    ptrdiff_t rows;           /* rows of this batch */
+    fastnn_update *update; /* an optimizer step to run after the calls, or NULL */
+    ptrdiff_t rows;        /* rows of this batch */
     int threads;
-    char *scratch;            /* threads blocks of FASTNN_SCRATCH bytes, 64-byte aligned */
-    const int *failed;        /* set by a Python callback that raised: nothing runs after it */
+    char *scratch;     /* threads blocks of FASTNN_SCRATCH bytes, 64-byte aligned */
+    const int *failed; /* set by a Python callback that raised: nothing runs after it */
 } fastnn_run;
 
 /* Runs the calls in order, in one parallel region of `threads` threads, with denormals

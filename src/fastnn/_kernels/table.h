@@ -20,8 +20,7 @@ typedef struct fastnn_op fastnn_op;
 
 /* Computes the items [begin, end) of a call. What an item is (a row of the batch,
  * a row of a weight gradient, an element) stands in the kernel's comment. */
-typedef void (*fastnn_kernel)(const fastnn_args *a, ptrdiff_t begin, ptrdiff_t end,
-                              void *scratch);
+typedef void (*fastnn_kernel)(const fastnn_args *a, ptrdiff_t begin, ptrdiff_t end, void *scratch);
 
 struct fastnn_args {
     void *p[FASTNN_POINTERS];

@@ -128,7 +128,8 @@ static void update_range(const fastnn_update *u, ptrdiff_t begin, ptrdiff_t end,
         memcpy(args.p, s->p, sizeof s->p);
         if (!rule->finish) {
             if (finish) continue;
-            ptrdiff_t middle = from + head(rule, (char *)s->p[0] + from * rule->item_bytes, to - from);
+            ptrdiff_t middle =
+                from + head(rule, (char *)s->p[0] + from * rule->item_bytes, to - from);
             if (from < middle) rule->step(&args, from, middle, NULL);
             rule->step(&args, middle, to, NULL);
         } else if (!finish) {

@@ -43,7 +43,6 @@ typedef uint64_t unsigned_f64 __attribute__((vector_size(FASTNN_VECTOR_BYTES)));
  * enough independent vectors in flight to hide the latency */
 INLINE vec FN(polynomial)(vec x, const real *c, int count) {
     vec sum = VEC(c[count - 1]);
-#pragma GCC unroll 16
     for (int i = count - 2; i >= 0; i--) sum = sum * x + VEC(c[i]);
     return sum;
 }

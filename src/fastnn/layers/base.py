@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn._arrays import as_input
 from fastnn._kernels._program import Program
-from fastnn.builder import BACKWARD, FORWARD, Builder, Value
+from fastnn.builder import BACKWARD, FORWARD, Builder
 from fastnn.introspection import graph, summary
 
 
@@ -235,20 +235,27 @@ class Layer:
     def _schedule(self, shape, training):
         builder = Builder(self._model().dtype, training)
         x = self._input(builder, shape)
-        y = _own(builder, builder.plan(self, x), x, FORWARD)
+        y = _own(builder, builder.plan(self, x), x)
         y.root.name = "y"
         outputs = [y]
         if training:
             y.grad.root.slot = "dy"
-            dx = _own(builder, x.grad, y.grad, BACKWARD)
             if x.dtype == builder.dtype:
-                outputs.append(dx)
-                dx.root.slot = "dx"
+                outputs.append(x.grad)
+                x.grad.slot = "dx"
         else:
             y.root.slot = "y"
         schedule = builder.finish(outputs)
         schedule.x, schedule.y = x, y
         return schedule
+
+    def __getstate__(self):
+        """Leave out arena and programs, which are made anew: for pickle and copy.deepcopy."""
+        state = self.__dict__.copy()
+        if self._engine is not None:
+            state["_dtype"] = self._engine.dtype
+        state["_engine"] = None
+        return state
 
     # Running ---------------------------------------------------------------------------------
 
@@ -435,7 +442,6 @@ class Layer:
 
     def input_shape(self):
         """Return the shape per sample that the layer expects, or None if any will do."""
-        return None
 
 
 def rows_and_columns(shape):
@@ -443,17 +449,13 @@ def rows_and_columns(shape):
     return (prod(shape[:-1]), shape[-1]) if shape else (1, 1)
 
 
-def _own(builder, value, other, stage):
-    """Copy `value` if it is nothing but a view of `other`, which belongs to the caller."""
-    if value.root is not other.root:
-        return value
-    copy = Value(value.name, value.shape, value.dtype)
-    source = value
-    if stage == BACKWARD:  # `value` is a gradient that views the incoming one
-        builder.backward("copy_columns", [copy, source], sizes=(copy.size,) * 3)
-        # planned last, so it would run first; its source is there from the start
-    else:
-        builder.forward("copy_columns", [copy, source], sizes=(copy.size,) * 3)
+def _own(builder, y, x):
+    """Copy `y` if it is nothing but a view of `x`, which belongs to the caller."""
+    if y.root is not x.root:
+        return y
+    copy = builder.value(y.shape)
+    builder.forward("copy_columns", [copy, y], sizes=(y.size,) * 3)
+    builder.backward("copy_columns", [y.grad, copy.grad], sizes=(y.size,) * 3)
     return copy
 
 

@@ -1,0 +1,244 @@
+"""One training step: forward, loss, backward and update, in one program if the loss allows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastnn._arrays import describe
+from fastnn._checks import number
+from fastnn._kernels._program import LossProgram
+from fastnn._loss import Loss
+from fastnn.builder import GRADIENT, SERIAL, Builder, Scalar
+from fastnn.history import History
+from fastnn.layers.base import Layer
+from fastnn.losses import l2_penalty, resolve
+from fastnn.optim import Optimizer
+from fastnn.optim.base import check_hyper_parameter
+
+__all__ = ["Stepper"]
+
+Array = NDArray[Any]
+
+
+class Stepper:
+    """What `Trainer` does for one batch; see there for the parameters.
+
+    Programs are planned at the first batch of its shape, and again when the model's parameters
+    have moved because it became part of another model.
+    """
+
+    def __init__(
+        self,
+        model: Layer,
+        loss: str | Loss | Callable[..., tuple[float, ArrayLike]],
+        optimizer: Optimizer | None,
+        *,
+        l2: float = 0.0,
+        clip_norm: float | None = None,
+        comm: Any = None,
+    ) -> None:
+        if not isinstance(model, Layer):
+            raise TypeError(f"model: expected a fastnn layer, got {describe(model)}")
+        if optimizer is not None and not isinstance(optimizer, Optimizer):
+            raise TypeError(f"optimizer: expected a fastnn optimizer, got {describe(optimizer)}")
+        if clip_norm is not None:
+            check_hyper_parameter("clip_norm", clip_norm)
+        self.model, self.optimizer, self.comm = model, optimizer, comm
+        self.loss = resolve(loss)
+        self.l2, self.clip_norm = number("l2", l2), clip_norm
+        self.stop_training = False
+        self.history = History()
+        self._rng: np.random.Generator | None = None
+        self._attach()
+
+    def _attach(self) -> None:
+        """Take the gradients' addresses from the model as it is now; plans are made anew."""
+        self._engine = self.model._model()
+        own = {id(parameter) for parameter in self.model.parameters()}
+        groups = [] if self.optimizer is None else self.optimizer.groups
+        parameters = [parameter for group in groups for parameter in group["params"]]
+        for parameter in parameters:
+            if id(parameter) not in own:
+                what = getattr(parameter, "name", describe(parameter))
+                raise ValueError(f"optimizer: expected parameters of the model, got {what}")
+        self._gradients = tuple(parameter.grad for parameter in parameters)
+        self._plans: dict[Any, tuple[LossProgram, tuple[int, ...]]] = {}
+        self._last: LossProgram | None = None
+        self._marked = False
+        self._sent = None if self.comm is None else np.empty_like(self._engine.grad)
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """The stream of random numbers that shuffles; the model's own stream gives its seed."""
+        if self._rng is None:
+            self._rng = np.random.default_rng(self._engine.rng.integers(2**63))
+        return self._rng
+
+    # One step --------------------------------------------------------------------------------
+
+    def step(self, x: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Train on one batch.
+
+        Parameters
+        ----------
+        x : array_like, shape (batch, ...)
+        y : array_like
+            What the loss compares the predictions with.
+        sample_weight : array_like, shape (batch,), optional
+            Weight of each sample in the loss, Σ w ℓ / Σ w.
+
+        Returns
+        -------
+        float
+            The loss before the update. NaN if it is a mean over nothing; the gradient is 0 then.
+
+        Raises
+        ------
+        TypeError
+            If an argument is no array of numbers, or labels are not integers.
+        ValueError
+            If a shape does not fit, or a label is out of range. Nothing has been changed then.
+
+        Notes
+        -----
+        C-contiguous arrays of the model's dtype (labels: int64) are used as they are; others are
+        converted first.
+        """
+        with self.model._model().lock:
+            program = self._last
+            if (
+                program is None
+                or self.model._engine is not self._engine
+                or not program.accepts(x, y, sample_weight)
+            ):
+                if not isinstance(self.loss, Loss):
+                    return self._custom_step(x, y, sample_weight)
+                program, x, y, sample_weight = self._convert(x, y, sample_weight)
+            optimizer = self.optimizer
+            if optimizer is None or self.comm is not None:
+                loss = program.step(x, y, sample_weight)
+                self._finish_step()
+                return loss
+            with optimizer._lock:
+                table = optimizer._prepare(self._gradients, 1, self.clip_norm)
+                loss = program.step(x, y, sample_weight, table)
+                optimizer._commit()
+            if not self._marked:
+                self._mark()
+        return loss
+
+    def _mark(self) -> None:
+        self.model._mark_gradients()
+        self._marked = True
+
+    def _finish_step(self) -> None:
+        """Average the gradients over all processes, and update."""
+        self._mark()
+        if self.comm is not None:
+            gradient = self._engine.grad
+            np.copyto(self._sent, gradient)
+            self.comm.Allreduce(self._sent, gradient)
+            gradient /= self.comm.Get_size()
+        if self.optimizer is not None:
+            with self.optimizer._lock:
+                self.optimizer._prepare(self._gradients, 1, self.clip_norm).run()
+                self.optimizer._commit()
+
+    def _custom_step(self, x: Any, y: Any, sample_weight: Any) -> float:
+        """Take a step with a loss in Python."""
+        if self.model._engine is not self._engine:
+            self._attach()
+        pred = self.model.forward(self._samples(x), training=True)
+        weights = () if sample_weight is None else (sample_weight,)
+        loss, gradient = self.loss(pred, y, *weights)
+        self.model.backward(gradient)
+        if self.l2:
+            loss += l2_penalty(self.model.parameters(), self.l2)
+        self._finish_step()
+        return float(loss)
+
+    def _samples(self, x: Any) -> Array:
+        """Return a batch as the model reads it."""
+        x = self.model._as_input(x, self._engine.dtype)
+        if x.ndim < 1 + self.model._needs_features:
+            raise ValueError(f"x: expected shape (batch, ...), got {x.shape}")
+        return x
+
+    def _convert(self, x: Any, y: Any, weight: Any) -> tuple[LossProgram, Any, Any, Any]:
+        """Return the program for such a batch, and its arrays as the program reads them."""
+        if self.model._engine is not self._engine:
+            self._attach()
+        x = self._samples(x)
+        if len(x) == 0:
+            raise ValueError(f"x: expected at least one sample, got shape {x.shape}")
+        loss = self.loss.suited_to(y)
+        program, shape = self._plan(x.shape[1:], loss)
+        y, weight = loss.check((len(x), *shape), self._engine.dtype, y, weight)
+        self._last = program
+        return program, x, y, weight
+
+    def _plan(self, shape: tuple[int, ...], loss: Loss) -> tuple[LossProgram, tuple[int, ...]]:
+        """Return the program for samples of this shape, and the shape of its predictions."""
+        key = (shape, loss.target)
+        if key not in self._plans:
+            self._plans[key] = make_program(self.model, shape, loss, self.l2)
+        return self._plans[key]
+
+
+def make_program(
+    model: Layer, shape: tuple[int, ...], loss: Loss, l2: float = 0.0
+) -> tuple[LossProgram, tuple[int, ...]]:
+    """Plan a model, its loss and the backward pass for samples of this shape.
+
+    Returns the program and the shape of the predictions for one sample.
+    """
+    dtype, builder = model._model().dtype, Builder(model._model().dtype, training=True)
+    pred = builder.plan(model, model._input(builder, shape))
+    if not loss.elementwise and not pred.shape:
+        raise ValueError(
+            f"model: expected predictions of shape (batch, ..., classes) for {loss.name}, "
+            f"got ('batch',)"
+        )
+    rows, cols = (1, pred.size) if loss.elementwise else (prod(pred.shape[:-1]), pred.shape[-1])
+    row_loss = builder.value((rows,), "loss")
+    if loss.target == "labels":
+        target = builder.value(pred.shape[:-1], "target", np.int64, slot="target")
+    else:
+        target = builder.value(pred.shape, "target", slot="target")
+    weight = builder.value(() if rows == 1 else (rows,), "weight", slot="weight")
+    class_weight = loss.class_weights(cols, dtype)
+    builder.forward(
+        loss.kernel, [row_loss, pred.grad, pred, target, weight, class_weight],
+        sizes=loss.sizes(cols), scalars=(Scalar("scale"), *loss.scalars), rows=rows, outputs=2,
+        flops=20 * pred.size,
+    )  # fmt: skip
+    squares = _plan_penalty(builder, model, l2) if l2 else None
+    program = LossProgram(
+        builder.finish([row_loss]), row_loss, cols if loss.elementwise else 1,
+        cols if loss.target == "labels" else 0, class_weight, loss.ignore_index, loss.reduction,
+        squares, l2,
+    )  # fmt: skip
+    return program, pred.shape
+
+
+def _plan_penalty(builder: Builder, model: Layer, l2: float) -> Array:
+    """Append the gradients of the penalty, and the sum of squares, which is returned."""
+    engine, squares = model._model(), np.zeros(2)
+    pairs = [(p.data.ravel(), p.grad.ravel()) for p in model.parameters()]
+    if sum(data.size for data, _ in pairs) == engine.data.size:
+        pairs = [(engine.data, engine.grad)]
+    factor = np.full(1, l2, engine.dtype)
+    for data, grad in pairs:
+        n = data.size
+        sums = builder._append(GRADIENT, "square_sum", [squares, data], rows=n, split=SERIAL)
+        adds = builder._append(  # a product of λ and the row of data, added to the gradient
+            GRADIENT, "matmul", [grad, factor, data], sizes=(n, 1, 1, 1, n, 1), split=SERIAL
+        )
+        for operation in (sums, adds):
+            operation.parameters = operation.accumulate = True
+    return squares
