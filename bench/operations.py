@@ -51,7 +51,7 @@ def products(batch: int, ins: int, outs: int, dtype: str = "float32") -> dict[st
     return calls
 
 
-def large_products(dtype: str, n: int = 1024) -> list[Callable[[], object]]:
+def large_products(dtype: str, n: int) -> list[Callable[[], object]]:
     """Return the product of two n x n matrices by every library."""
     calls = list(products(n, n, n, dtype)["dy·W"].values())
     if find_spec("jax"):

@@ -16,10 +16,10 @@ from fastnn import reference
 # One less, one more and exactly a register, or several; 1023 spans blocks of 1024 but one.
 SIZES = (0, 1, 3, 7, 8, 9, 15, 17, 31, 33, 63, 65, 1023)
 
-# Kernels of optimizers, with the rule of `fastnn.reference` and the dtype of the states, by both of
-# which test_optim*.py test them.
-TESTED_WITH_OPTIMIZERS = {
-    f"{kernel}_{stored}".removesuffix("_"): (rule, stored)
+# Kernels that have tests of their own: which files, and the words by which these choose the kernel.
+# Those of optimizers go by the rule of `fastnn.reference` and the dtype of the states.
+TESTED_ELSEWHERE = {
+    f"{kernel}{stored and '_' + stored}": ("test_optim*.py", (rule, stored))
     for stored in ("", "bfloat16", "int8")
     for kernel, rule in {
         "sgd_step": "sgd_step",
@@ -391,7 +391,7 @@ def normalizations() -> list[Row]:
     for flag in (False, True):
         weight, sums = ("weight" if flag else "plain"), ("accumulate" if flag else "plain")
         rows += [
-            Row("layer_norm_forward", partial(layer_norm, has_affine=flag), variant=weight),
+            Row("layer_norm_forward", partial(layer_norm, has_affine=flag), 8, variant=weight),
             Row("layer_norm_backward", partial(layer_norm_input, has_affine=flag), 8,
                 variant=weight),
             Row("layer_norm_backward_weight", partial(layer_norm_weight, accumulate=flag), 8,

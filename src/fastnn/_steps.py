@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastnn._arrays import describe
 from fastnn._checks import number
-from fastnn._kernels._program import LossProgram
+from fastnn._kernels._loss_program import LossProgram
 from fastnn._loss import Loss
 from fastnn.builder import GRADIENT, SERIAL, Builder, Scalar
 from fastnn.history import History

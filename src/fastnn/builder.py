@@ -304,11 +304,13 @@ HOSTS = {"linear_forward", "linear_backward_input"}
 
 
 def _drop_unread(operations, outputs):
-    """Keep the operations that lead to an output or a parameter gradient."""
+    """Keep the operations that lead to an output or a parameter gradient, and those that only
+    prepare arrays of a layer's own, such as packed weights."""
     wanted = {value.root for value in outputs}
     kept = []
     for op in reversed(operations):
-        if op.parameters or op.python or any(value in wanted for value in op.written):
+        needed = not op.written or any(value in wanted for value in op.written)
+        if op.parameters or op.python or needed:
             wanted.update(op.read)
             kept.append(op)
     return kept[::-1]

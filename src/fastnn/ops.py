@@ -46,11 +46,24 @@ from fastnn._ops_optim import (
     rmsprop_step,
     sgd_step,
 )
+from fastnn._ops_sequence import (
+    batch_norm,
+    batch_norm_backward,
+    batch_norm_inference,
+    embedding,
+    embedding_backward,
+    layer_norm,
+    layer_norm_backward,
+    lstm,
+    lstm_step,
+)
 
 __all__ = [
-    "adagrad_step", "adam_step", "adamw_step", "clip_grad_norm", "dropout", "dropout_backward",
-    "exp", "gelu", "gelu_backward", "lamb_step", "leaky_relu", "leaky_relu_backward", "linear",
-    "linear_backward", "log_softmax", "log_softmax_backward", "matmul", "nag_step", "relu",
+    "adagrad_step", "adam_step", "adamw_step", "batch_norm", "batch_norm_backward",
+    "batch_norm_inference", "clip_grad_norm", "dropout", "dropout_backward", "embedding",
+    "embedding_backward", "exp", "gelu", "gelu_backward", "lamb_step", "layer_norm",
+    "layer_norm_backward", "leaky_relu", "leaky_relu_backward", "linear", "linear_backward",
+    "log_softmax", "log_softmax_backward", "lstm", "lstm_step", "matmul", "nag_step", "relu",
     "relu_backward", "rmsprop_step", "sgd_step", "sigmoid", "sigmoid_backward", "silu",
     "silu_backward", "softmax", "softmax_backward", "tanh", "tanh_backward",
 ]

@@ -23,6 +23,14 @@ from fastnn.reference_optim import (  # noqa: F401
     rmsprop_step,
     sgd_step,
 )
+from fastnn.reference_sequence import (  # noqa: F401
+    embedding_backward,
+    lstm_backward,
+    lstm_cell,
+    lstm_forward,
+    lstm_pack,
+    lstm_step,
+)
 
 Array = NDArray[Any]
 

@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -21,6 +21,6 @@ def call(
 ) -> None: ...
 
 class Scratch:
-    def __init__(self, blocks: int = 1) -> None: ...
+    def __new__(cls, blocks: int = 1) -> Self: ...
     @property
     def address(self) -> int: ...

@@ -24,6 +24,7 @@ cdef extern from "update.h":
         ptrdiff_t rule_count
         const double *scalars
         ptrdiff_t step
+        ptrdiff_t t
         double clip_norm
         int check_finite
         int has_finish

@@ -1,13 +1,13 @@
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 class UpdateTable:
     names: list[str]
-    def __init__(
-        self,
+    def __new__(
+        cls,
         sources: list[Any],
         arrays: list[NDArray[Any]],
         names: list[str],
@@ -17,11 +17,12 @@ class UpdateTable:
         state_memory: list[NDArray[Any]],
         block: int,
         merge: bool,
-    ) -> None: ...
+    ) -> Self: ...
     def prepare(
         self,
         grads: Sequence[Any] | None,
         scalars: list[tuple[float, ...]],
+        t: int,
         clip_norm: float,
         check_finite: bool,
     ) -> None: ...

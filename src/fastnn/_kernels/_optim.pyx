@@ -77,7 +77,7 @@ cdef class UpdateTable:
     rule_of : list of int
         The rule of each parameter.
     states : list of tuple of (array or None)
-        The states of each parameter, in the order of the kernel's pointers.
+        The states of each parameter, and their scales, in the order of the kernel's pointers.
     state_memory : list of array
         The arrays in which all those states lie.
     block : int
@@ -133,7 +133,7 @@ cdef class UpdateTable:
         free(self.shapes)
         free(self.rules)
 
-    def prepare(self, grads, list scalars, double clip_norm, bint check_finite):
+    def prepare(self, grads, list scalars, ptrdiff_t t, double clip_norm, bint check_finite):
         """Check everything and make the table ready to run.
 
         Parameters
@@ -142,6 +142,8 @@ cdef class UpdateTable:
             One per parameter; None to take each source's own.
         scalars : list of tuple of float
             For each of the steps to come, and each rule, the kernel's scalars.
+        t : int
+            Steps taken so far.
         clip_norm : float
             Largest norm of all gradients together; infinite for no limit.
         check_finite : bool
@@ -158,7 +160,7 @@ cdef class UpdateTable:
         if self.gradients_moved:
             self._lay_out()
         self._set_scalars(scalars)
-        self.u.clip_norm, self.u.check_finite = clip_norm, check_finite
+        self.u.t, self.u.clip_norm, self.u.check_finite = t, clip_norm, check_finite
 
     cdef int _set_scalars(self, list scalars) except -1:
         cdef Py_ssize_t i, k

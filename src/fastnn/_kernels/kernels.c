@@ -8,6 +8,7 @@
 #include "vecmath.h"
 #include "gemm.inc"
 #include "elementwise.inc"
+#include "embedding.inc"
 #include "loss.inc"
 #include "normalization.inc"
 #include "random.inc"
@@ -20,6 +21,7 @@
 #include "vecmath.h"
 #include "gemm.inc"
 #include "elementwise.inc"
+#include "embedding.inc"
 #include "loss.inc"
 #include "normalization.inc"
 #include "random.inc"
@@ -31,7 +33,8 @@
 #define ENTRY(name) {#name, name##_f32, name##_f64},
 static const fastnn_entry entries[] = {
     KERNELS_GEMM(ENTRY) KERNELS_ELEMENTWISE(ENTRY) KERNELS_LOSS(ENTRY) KERNELS_NORMALIZATION(ENTRY)
-        KERNELS_RANDOM(ENTRY) KERNELS_RECURRENT(ENTRY) KERNELS_OPTIM(ENTRY)};
+        KERNELS_RANDOM(ENTRY) KERNELS_RECURRENT(ENTRY) KERNELS_EMBEDDING(ENTRY)
+            KERNELS_OPTIM(ENTRY)};
 
 #define STRING_(x) #x
 #define STRING(x) STRING_(x)

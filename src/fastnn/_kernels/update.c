@@ -116,6 +116,7 @@ static void update_range(const fastnn_update *u, ptrdiff_t begin, ptrdiff_t end,
                          int finish) {
     fastnn_args args = {0};
     const fastnn_rule *rule = NULL;
+    args.n[0] = u->t + u->step;
     for (ptrdiff_t i = segment_at(u, begin); i < u->segment_count; i++) {
         const fastnn_segment *s = &u->segments[i];
         if (s->first >= end) break;
@@ -126,6 +127,7 @@ static void update_range(const fastnn_update *u, ptrdiff_t begin, ptrdiff_t end,
             args.s[0] *= factor;
         }
         memcpy(args.p, s->p, sizeof s->p);
+        args.n[1] = s->first;
         if (!rule->finish) {
             if (finish) continue;
             ptrdiff_t middle =

@@ -55,6 +55,7 @@ typedef struct {
     const double
         *scalars;     /* (steps, rules, FASTNN_SCALARS); the first of each scales the gradient */
     ptrdiff_t step;   /* which of the steps is next */
+    ptrdiff_t t;      /* steps that were taken before the first of them */
     double clip_norm; /* largest norm of all gradients together; infinite for no limit */
     int check_finite; /* write nothing and set `failed` if a gradient is not finite */
     int has_finish;   /* some rule has a second half */

@@ -13,15 +13,19 @@ from fastnn.layers.activation import (
 from fastnn.layers.base import Layer, Parameter
 from fastnn.layers.container import Concat, Residual, Sequential
 from fastnn.layers.dropout import Dropout
+from fastnn.layers.embedding import Embedding
 from fastnn.layers.linear import Linear
 from fastnn.layers.normalization import BatchNorm1d, LayerNorm
+from fastnn.layers.recurrent import LSTM
 from fastnn.layers.shape import Flatten
 
 __all__ = [
     "GELU",
+    "LSTM",
     "BatchNorm1d",
     "Concat",
     "Dropout",
+    "Embedding",
     "Flatten",
     "Layer",
     "LayerNorm",

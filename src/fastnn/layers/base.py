@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 
 from fastnn._arrays import as_input
+from fastnn._checks import generator
 from fastnn._kernels._program import Program
 from fastnn.builder import BACKWARD, FORWARD, Builder
 from fastnn.introspection import graph, summary
@@ -78,15 +79,6 @@ def as_dtype(dtype):
     return result
 
 
-def as_generator(rng):
-    """Return the generator that `rng` (an int, a Generator or None) stands for."""
-    if isinstance(rng, np.random.Generator):
-        return rng
-    if rng is None or (isinstance(rng, (int, np.integer)) and not isinstance(rng, bool)):
-        return np.random.default_rng(rng)
-    raise TypeError(f"rng: expected an int, a numpy Generator or None, got {type(rng).__name__}")
-
-
 class Layer:
     """Base of all layers and containers.
 
@@ -117,7 +109,7 @@ class Layer:
 
     def __init__(self, *, dtype=None, rng=None):
         self._dtype = None if dtype is None else as_dtype(dtype)
-        self._rng = None if rng is None else as_generator(rng)
+        self._rng = None if rng is None else generator(rng)
         self._parameters = {}
         self._buffers = {}
         self._random_state = None
@@ -309,6 +301,7 @@ class Layer:
 
     # Whether a one-dimensional input is one sample with features rather than a batch of scalars.
     _needs_features = False
+    _takes_integers = False
 
     def _as_input(self, x, dtype):
         return as_input(x, "x", dtype)

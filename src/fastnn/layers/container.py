@@ -70,6 +70,22 @@ class Sequential(_Container):
     def __init__(self, *layers, dtype="float32", rng=None):
         super().__init__(*layers, dtype=dtype, rng=rng)
 
+    # What the input is, the first layer decides: an embedding takes integers.
+
+    @property
+    def _takes_integers(self):
+        return bool(self.layers) and self.layers[0]._takes_integers
+
+    @property
+    def _needs_features(self):
+        return not self._takes_integers
+
+    def _input(self, builder, shape):
+        return (self.layers[0] if self.layers else super())._input(builder, shape)
+
+    def _as_input(self, x, dtype):
+        return (self.layers[0] if self.layers else super())._as_input(x, dtype)
+
     def plan(self, builder, x):
         """Plan one layer on the output of the other."""
         return self._chain(builder, x)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastnn._arrays import as_target, describe, view
 from fastnn._kernels._optim import UpdateTable
+from fastnn.optim.storage import BLOCK, DTYPES, SCALE, Arena, pack
 
 __all__ = ["Optimizer", "check_hyper_parameter", "split_eps"]
 
@@ -76,15 +77,6 @@ def split_eps(hyper: Mapping[str, Any]) -> tuple[float, float]:
     return (0.0, eps) if hyper["eps_inside_sqrt"] else (eps, 0.0)
 
 
-def _aligned(size: int, dtype: Any) -> NDArray[Any]:
-    """Zeros that start at a multiple of 64 bytes; in huge pages where the system has them."""
-    memory = np.empty(size * np.dtype(dtype).itemsize + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    array = memory[start : memory.size - 64 + start].view(dtype)
-    array[...] = 0
-    return array
-
-
 class Optimizer:
     """Base of all optimizers; use one of its subclasses.
 
@@ -107,6 +99,9 @@ class Optimizer:
         Climb instead of descend.
     check_finite : bool
         Refuse a step with NaN or infinity in a gradient, instead of taking it.
+    state_dtype : {None, "bfloat16", "int8"}
+        Store the states in 16 or 8 bits per element instead of the parameter's, which is faster
+        where memory is the limit. `optim.storage` says what the numbers in `state` mean then.
     """
 
     _kernel: ClassVar[str]
@@ -126,9 +121,12 @@ class Optimizer:
             check_hyper_parameter("clip_norm", clip_norm)
         check_hyper_parameter("maximize", maximize)
         check_hyper_parameter("check_finite", check_finite)
-        if state_dtype is not None:
-            raise ValueError(f"state_dtype: expected None, got {state_dtype!r}")
+        if state_dtype is not None and state_dtype not in DTYPES:
+            raise ValueError(
+                f"state_dtype: expected None, {' or '.join(map(repr, DTYPES))}, got {state_dtype!r}"
+            )
         self.clip_norm, self.maximize, self.check_finite = clip_norm, maximize, check_finite
+        self.state_dtype = state_dtype
         self.t = 0
         self.groups = self._read_groups(params, hyper)
         self._lock = threading.RLock()
@@ -145,7 +143,8 @@ class Optimizer:
             as_target(source.data if hasattr(source, "grad_ready") else source, name)
             for source, name in zip(sources, self._names, strict=True)
         ]
-        self._make_table(sources, arrays)
+        self._group_of = [g for g, group in enumerate(self.groups) for _ in group["params"]]
+        self._table = self._make_table(sources, arrays, self._make_states(arrays))
 
     # What a subclass says --------------------------------------------------------------------
 
@@ -237,44 +236,64 @@ class Optimizer:
 
     # States ----------------------------------------------------------------------------------
 
-    def _make_table(self, sources: list[Any], arrays: list[NDArray[Any]]) -> None:
-        """Allocate the states, one block of memory for each and dtype, and the table in C."""
-        self._group_of = group_of = [
-            g for g, group in enumerate(self.groups) for _ in group["params"]
-        ]
-        rules = sorted({(g, array.dtype.str) for g, array in zip(group_of, arrays, strict=True)})
-        self._rule_groups = [g for g, _ in rules]
-        size: dict[tuple[str, str], int] = {}
-        places = []
-        for g, array in zip(group_of, arrays, strict=True):
-            place = {}
+    def _make_states(self, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Make `state`; return the memory in which all states lie."""
+        arena, places = Arena(), []
+        int8 = self.state_dtype == "int8"
+        for g, array in zip(self._group_of, arrays, strict=True):
+            place: dict[str, tuple[Any, int]] = {}
+            blocks = -(-array.size // BLOCK)
+            dtype = DTYPES[self.state_dtype] if self.state_dtype else array.dtype
             for name in self._structure[g]:
-                key = (name, array.dtype.str)
-                start = size.get(key, 0)
-                if array.size >= 1024:  # on a cache line where the parameter is
-                    start += (array.ctypes.data // array.itemsize - start) % 16
-                size[key] = start + array.size
-                place[name] = (key, slice(start, start + array.size))
+                key = (name, dtype)
+                if int8:
+                    place[name] = arena.reserve(key, dtype, blocks * BLOCK, BLOCK)
+                    place[name + SCALE] = arena.reserve(name, np.dtype(np.float32), blocks)
+                elif array.size < 1024:
+                    place[name] = arena.reserve(key, dtype, array.size)
+                else:  # begin on a cache line where the parameter does
+                    phase = array.ctypes.data // array.itemsize
+                    place[name] = arena.reserve(key, dtype, array.size, 16, phase)
             places.append(place)
-        memory = {key: _aligned(total, key[1]) for key, total in size.items()}
-        self.state: list[dict[str, NDArray[Any]]] = [
-            {name: memory[key][part].reshape(array.shape) for name, (key, part) in place.items()}
-            for place, array in zip(places, arrays, strict=True)
-        ]
-        for g, state in zip(group_of, self.state, strict=True):
-            for name, values in state.items():
+        self.state: list[dict[str, NDArray[Any]]] = []
+        for g, place, array in zip(self._group_of, places, arrays, strict=True):
+            state = {}
+            for name, where in place.items():
+                shape = (-(-array.size // BLOCK),) if name.endswith(SCALE) else array.shape
+                state[name] = arena.array(where, shape)
+            for name in self._structure[g]:
                 if (first := self._initial(name, self.groups[g])) != 0:
-                    values[...] = first
-        self._table = UpdateTable(
+                    values, scale = np.full(array.shape, first), None
+                    if self.state_dtype:
+                        values, scale = pack(name, values, self.state_dtype)
+                    state[name][...] = values
+                    if scale is not None:
+                        state[name + SCALE][...] = scale
+            self.state.append(state)
+        return arena.blocks()
+
+    def _make_table(
+        self, sources: list[Any], arrays: list[NDArray[Any]], memory: list[NDArray[Any]]
+    ) -> UpdateTable:
+        """Make the table in C."""
+        rule_of = [(g, a.dtype.str) for g, a in zip(self._group_of, arrays, strict=True)]
+        rules = sorted(set(rule_of))
+        self._rule_groups = [g for g, _ in rules]
+        stored = f"_{self.state_dtype}" if self.state_dtype else ""
+        first, second = self._kernel + stored, self._second_kernel and self._second_kernel + stored
+        block = BLOCK if self.state_dtype == "int8" else 1
+        slots = [*self._slots, "", ""][:3]
+        slots += [slot + SCALE for slot in slots]
+        return UpdateTable(
             sources,
             arrays,
             self._names,
-            [(self._kernel, self._second_kernel, np.dtype(dtype)) for _, dtype in rules],
-            [rules.index((g, a.dtype.str)) for g, a in zip(group_of, arrays, strict=True)],
-            [tuple(state.get(slot) for slot in self._slots) for state in self.state],
-            list(memory.values()),
-            1,
-            self._second_kernel is None,
+            [(first, second, np.dtype(dtype)) for _, dtype in rules],
+            [rules.index(rule) for rule in rule_of],
+            [tuple(state.get(slot) for slot in slots) for state in self.state],
+            memory,
+            block,
+            second is None and block == 1,
         )
 
     # The step --------------------------------------------------------------------------------
@@ -304,7 +323,7 @@ class Optimizer:
         if clip_norm is not None:
             check_hyper_parameter("clip_norm", clip_norm)
         limit = math.inf if clip_norm is None else clip_norm
-        self._table.prepare(grads, self._scalar_rows(steps), limit, self.check_finite)
+        self._table.prepare(grads, self._scalar_rows(steps), self.t, limit, self.check_finite)
         return self._table
 
     def _commit(self, steps: int = 1) -> None:

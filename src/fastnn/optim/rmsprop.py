@@ -52,7 +52,8 @@ class RMSprop(Optimizer):
     sequences with recurrent neural networks" (2013), eq. 38 to 45. ε stands outside the root as in
     PyTorch; Graves, TensorFlow and optax have it inside. The rate stands outside the momentum as
     in PyTorch; TensorFlow has it inside. Where rounding makes s - a² negative, it counts as 0;
-    PyTorch gives NaN.
+    PyTorch gives NaN. With a `state_dtype` a difference of rounded numbers is a poor variance: it
+    is held above the precision of s, and the centered form loses most of its point with "int8".
 
     Examples
     --------

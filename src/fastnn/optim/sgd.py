@@ -6,6 +6,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fastnn.optim.base import Optimizer, Schedule
+from fastnn.optim.storage import SCALE, unpack
 
 __all__ = ["NAG", "SGD"]
 
@@ -178,5 +179,6 @@ class NAG(Optimizer):
         points = []
         for group, array, state in zip(self._group_of, self.lookahead(), self.state, strict=True):
             mu = self._at(self.groups[group], max(self.t - 1, 0))["momentum"]
-            points.append(array - array.dtype.type(mu) * state["velocity"])
+            velocity = unpack("velocity", state["velocity"], state.get("velocity" + SCALE))
+            points.append(array - array.dtype.type(mu) * velocity)
         return points

@@ -1,0 +1,7 @@
+from typing import Any
+
+from numpy.typing import NDArray
+
+def lstm_step(
+    x: object, h: object, c: object, weight_ih: object, weight_hh: object, bias: object
+) -> tuple[NDArray[Any], NDArray[Any]] | None: ...

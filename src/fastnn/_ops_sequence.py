@@ -1,0 +1,517 @@
+"""Functions on arrays: normalization, recurrence and embeddings. See :mod:`fastnn.ops`."""
+
+from __future__ import annotations  # so that help() says ArrayLike
+
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastnn._checks import as_array, floats, number
+from fastnn._kernels import _stream
+from fastnn._kernels._core import call
+
+Array = NDArray[Any]
+
+
+def _given(names: tuple[str, ...], *arrays: Any) -> list[Any]:
+    """`floats` for those that are not None."""
+    present = [i for i, array in enumerate(arrays) if array is not None]
+    found: list[Any] = [None] * len(arrays)
+    converted = floats([names[i] for i in present], *[arrays[i] for i in present])
+    for i, array in zip(present, converted, strict=True):
+        found[i] = array
+    return found
+
+
+def _expect(name: str, array: Array | None, shape: tuple[int, ...]) -> None:
+    if array is not None and array.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+
+
+def _eps(eps: Any) -> float:
+    if number("eps", eps) == 0:
+        raise ValueError("eps: expected a number > 0, got 0")
+    return float(eps)
+
+
+# Normalization ---------------------------------------------------------------------------------
+
+
+def layer_norm(
+    x: ArrayLike, weight: ArrayLike | None = None, bias: ArrayLike | None = None,
+    eps: float = 1e-5,
+) -> tuple[Array, Array, Array]:
+    r"""Normalize over the last axis.
+
+    .. math:: y = (x - \mu) / \sqrt{\sigma^2 + \epsilon} \cdot w + b
+
+    Parameters
+    ----------
+    x : array_like, shape (..., n)
+    weight, bias : array_like, shape (n,), optional
+    eps : float
+        Greater than 0.
+
+    Returns
+    -------
+    y : ndarray, shape (..., n)
+    mean : ndarray, shape (...)
+    rstd : ndarray, shape (...)
+        :math:`1 / \sqrt{\sigma^2 + \epsilon}` with the biased variance.
+
+    Raises
+    ------
+    TypeError
+        If an argument is no array of real numbers.
+    ValueError
+        If a shape does not fit or `eps` is not positive.
+
+    Notes
+    -----
+    Ba, Kiros & Hinton 2016, arXiv 1607.06450.
+
+    Examples
+    --------
+    >>> y, mean, rstd = layer_norm([[1.0, 3.0]])
+    >>> y.round(3), mean
+    (array([[-1.,  1.]]), array([2.]))
+    """
+    x, weight, bias = _given(("x", "weight", "bias"), x, weight, bias)
+    if x.ndim == 0:
+        raise ValueError("x: expected at least one axis, got a scalar")
+    cols = x.shape[-1]
+    _expect("weight", weight, (cols,))
+    _expect("bias", bias, (cols,))
+    y = np.empty_like(x)
+    mean, tail, rstd = (np.empty(x.shape[:-1], x.dtype) for _ in range(3))
+    call("layer_norm_forward", x.dtype, (y, mean, tail, rstd, x, weight, bias), (cols,),
+         (_eps(eps),), prod(x.shape[:-1]))
+    return y, mean, rstd
+
+
+def layer_norm_backward(
+    dy: ArrayLike, x: ArrayLike, weight: ArrayLike | None, mean: ArrayLike, rstd: ArrayLike
+) -> tuple[Array, Array, Array]:
+    r"""Return the gradients of :func:`layer_norm`.
+
+    With :math:`g = dy \cdot w` and :math:`h = (x - \mu) r`, all means over the last axis,
+
+    .. math:: dx = r (g - \overline{g} - h \overline{gh}), \quad dw = \sum dy\,h,
+        \quad db = \sum dy
+
+    Parameters
+    ----------
+    dy, x : array_like, shape (..., n)
+    weight : array_like, shape (n,), or None
+    mean, rstd : array_like, shape (...)
+        As :func:`layer_norm` returned them.
+
+    Returns
+    -------
+    dx : ndarray, shape (..., n)
+    dweight, dbias : ndarray, shape (n,)
+
+    Raises
+    ------
+    TypeError
+        If an argument is no array of real numbers.
+    ValueError
+        If a shape does not fit.
+
+    Examples
+    --------
+    >>> x = [[1.0, 2.0, 4.0]]
+    >>> _, mean, rstd = layer_norm(x)
+    >>> dx, dweight, dbias = layer_norm_backward([[1.0, 1.0, 2.0]], x, None, mean, rstd)
+    >>> dbias
+    array([1., 1., 2.])
+    """
+    dy, x, weight, mean, rstd = _given(
+        ("dy", "x", "weight", "mean", "rstd"), dy, x, weight, mean, rstd
+    )
+    if x.ndim == 0:
+        raise ValueError("x: expected at least one axis, got a scalar")
+    cols, rows = x.shape[-1], prod(x.shape[:-1])
+    _expect("dy", dy, x.shape)
+    _expect("weight", weight, (cols,))
+    for name, array in (("mean", mean), ("rstd", rstd)):
+        _expect(name, array, x.shape[:-1])
+    dx, tail = np.empty_like(x), np.zeros_like(mean)
+    dweight, dbias = np.empty(cols, x.dtype), np.empty(cols, x.dtype)
+    call("layer_norm_backward", x.dtype, (dx, dy, x, weight, mean, tail, rstd), (cols,), (), rows)
+    call("layer_norm_backward_weight", x.dtype, (dweight, dbias, dy, x, mean, tail, rstd),
+         (cols, rows), (), cols)
+    return dx, dweight, dbias
+
+
+def _channels(x: Array) -> tuple[int, int, int]:
+    """Channels, length and rows of (rows, channels) or (rows, channels, length)."""
+    if x.ndim not in (2, 3):
+        raise ValueError(
+            f"x: expected (batch, channels) or (batch, channels, length), got shape {x.shape}"
+        )
+    return x.shape[1], prod(x.shape[2:]), x.shape[0]
+
+
+def batch_norm(
+    x: ArrayLike,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    eps: float = 1e-5,
+) -> tuple[Array, Array, Array]:
+    r"""Normalize every channel with the statistics of the batch.
+
+    .. math:: y = (x - \mu_B) / \sqrt{\sigma_B^2 + \epsilon} \cdot w + b
+
+    Parameters
+    ----------
+    x : array_like, shape (batch, channels) or (batch, channels, length)
+    weight, bias : array_like, shape (channels,), optional
+    eps : float
+        Greater than 0.
+
+    Returns
+    -------
+    y : ndarray, shape of `x`
+    mean, rstd : ndarray, shape (channels,)
+
+    Raises
+    ------
+    TypeError
+        If an argument is no array of real numbers.
+    ValueError
+        If a shape does not fit or `eps` is not positive.
+
+    Notes
+    -----
+    Ioffe & Szegedy 2015, arXiv 1502.03167. The variance is ``1 / rstd**2 - eps``; running
+    statistics are the caller's.
+
+    Examples
+    --------
+    >>> y, mean, rstd = batch_norm([[1.0], [3.0]])
+    >>> y.round(3).ravel(), mean
+    (array([-1.,  1.]), array([2.]))
+    """
+    x, weight, bias = _given(("x", "weight", "bias"), x, weight, bias)
+    channels, length, rows = _channels(x)
+    _expect("weight", weight, (channels,))
+    _expect("bias", bias, (channels,))
+    y = np.empty_like(x)
+    mean, tail, rstd, *running = (np.zeros(channels, x.dtype) for _ in range(5))
+    call("batch_norm_forward", x.dtype, (y, mean, tail, rstd, *running, x, weight, bias),
+         (channels, length, rows), (_eps(eps), 0.0), channels)
+    return y, mean, rstd
+
+
+def batch_norm_inference(
+    x: ArrayLike,
+    running_mean: ArrayLike,
+    running_var: ArrayLike,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    eps: float = 1e-5,
+) -> Array:
+    r"""Normalize every channel with statistics from elsewhere, :math:`(x - m) / \sqrt{v + ε} w + b`.
+
+    Parameters
+    ----------
+    x : array_like, shape (batch, channels) or (batch, channels, length)
+    running_mean, running_var : array_like, shape (channels,)
+    weight, bias : array_like, shape (channels,), optional
+    eps : float
+        Greater than 0.
+
+    Returns
+    -------
+    ndarray, shape of `x`
+
+    Raises
+    ------
+    TypeError
+        If an argument is no array of real numbers.
+    ValueError
+        If a shape does not fit or `eps` is not positive.
+
+    Examples
+    --------
+    >>> batch_norm_inference([[1.0], [3.0]], [1.0], [4.0]).round(3).ravel()
+    array([0., 1.])
+    """
+    names = ("x", "running_mean", "running_var", "weight", "bias")
+    x, *others = _given(names, x, running_mean, running_var, weight, bias)
+    channels, length, rows = _channels(x)
+    for name, array in zip(names[1:], others, strict=True):
+        _expect(name, array, (channels,))
+    y = np.empty_like(x)
+    call("batch_norm_inference", x.dtype, (y, x, *others), (channels, length), (_eps(eps),), rows)
+    return y
+
+
+def batch_norm_backward(
+    dy: ArrayLike, x: ArrayLike, weight: ArrayLike | None, mean: ArrayLike, rstd: ArrayLike
+) -> tuple[Array, Array, Array]:
+    r"""Return the gradients of :func:`batch_norm`, those of :func:`layer_norm` over the batch.
+
+    Parameters
+    ----------
+    dy, x : array_like, shape (batch, channels) or (batch, channels, length)
+    weight : array_like, shape (channels,), or None
+    mean, rstd : array_like, shape (channels,)
+        As :func:`batch_norm` returned them.
+
+    Returns
+    -------
+    dx : ndarray, shape of `x`
+    dweight, dbias : ndarray, shape (channels,)
+
+    Raises
+    ------
+    TypeError
+        If an argument is no array of real numbers.
+    ValueError
+        If a shape does not fit.
+
+    Examples
+    --------
+    >>> x = [[1.0], [2.0], [4.0]]
+    >>> _, mean, rstd = batch_norm(x)
+    >>> dx, dweight, dbias = batch_norm_backward([[1.0], [1.0], [2.0]], x, None, mean, rstd)
+    >>> dbias
+    array([4.])
+    """
+    dy, x, weight, mean, rstd = _given(
+        ("dy", "x", "weight", "mean", "rstd"), dy, x, weight, mean, rstd
+    )
+    channels, length, rows = _channels(x)
+    _expect("dy", dy, x.shape)
+    for name, array in (("weight", weight), ("mean", mean), ("rstd", rstd)):
+        _expect(name, array, (channels,))
+    dx, tail = np.empty_like(x), np.zeros(channels, x.dtype)
+    dweight, dbias = np.empty(channels, x.dtype), np.empty(channels, x.dtype)
+    call("batch_norm_backward", x.dtype, (dx, dweight, dbias, dy, x, weight, mean, tail, rstd),
+         (channels, length, rows), (), channels)
+    return dx, dweight, dbias
+
+
+# Recurrence ------------------------------------------------------------------------------------
+
+
+def _lstm_sizes(weight_ih: Array, weight_hh: Array, bias: Array | None) -> tuple[int, int]:
+    if weight_hh.ndim != 2 or weight_hh.shape[0] != 4 * weight_hh.shape[1]:
+        raise ValueError(f"weight_hh: expected shape (4 hidden, hidden), got {weight_hh.shape}")
+    gates, hidden = weight_hh.shape
+    if weight_ih.ndim != 2 or weight_ih.shape[0] != gates:
+        raise ValueError(f"weight_ih: expected shape ({gates}, features), got {weight_ih.shape}")
+    if bias is not None and bias.shape != (gates,):
+        raise ValueError(f"bias: expected shape ({gates},), got {bias.shape}")
+    return weight_ih.shape[1], hidden
+
+
+def lstm(
+    x: ArrayLike,
+    h0: ArrayLike,
+    c0: ArrayLike,
+    weight_ih: ArrayLike,
+    weight_hh: ArrayLike,
+    bias: ArrayLike | None = None,
+) -> tuple[Array, Array, Array]:
+    r"""Run one LSTM layer over whole sequences.
+
+    .. math::
+        i, f, o = \sigma(z), \quad g = \tanh(z), \quad z = W_{ih} x_t + W_{hh} h_{t-1} + b \\
+        c_t = f \odot c_{t-1} + i \odot g, \qquad h_t = o \odot \tanh(c_t)
+
+    Parameters
+    ----------
+    x : array_like, shape (batch, time, features)
+    h0, c0 : array_like, shape (batch, hidden)
+    weight_ih : array_like, shape (4 hidden, features)
+        Gates in the order i, f, g, o.
+    weight_hh : array_like, shape (4 hidden, hidden)
+    bias : array_like, shape (4 hidden,), optional
+        The sum of PyTorch's two.
+
+    Returns
+    -------
+    y : ndarray, shape (batch, time, hidden)
+    h, c : ndarray, shape (batch, hidden)
+        The final state.
+
+    Raises
+    ------
+    TypeError
+        If an argument is no array of real numbers.
+    ValueError
+        If a shape does not fit.
+
+    Notes
+    -----
+    Hochreiter & Schmidhuber 1997, Neural Computation 9(8). :class:`fastnn.LSTM` has a backward
+    pass, several layers and directions.
+
+    Examples
+    --------
+    >>> y, h, c = lstm(np.ones((1, 3, 2)), [[0.0]], [[0.0]], np.ones((4, 2)), np.ones((4, 1)))
+    >>> y.shape
+    (1, 3, 1)
+    """
+    names = ("x", "h0", "c0", "weight_ih", "weight_hh", "bias")
+    x, h0, c0, weight_ih, weight_hh, bias = _given(names, x, h0, c0, weight_ih, weight_hh, bias)
+    features, hidden = _lstm_sizes(weight_ih, weight_hh, bias)
+    if x.ndim != 3 or x.shape[2] != features:
+        raise ValueError(f"x: expected shape (batch, time, {features}), got {x.shape}")
+    batch, steps, _ = x.shape
+    _expect("h0", h0, (batch, hidden))
+    _expect("c0", c0, (batch, hidden))
+    dtype, gates = x.dtype, 4 * hidden
+    lanes = 64 // dtype.itemsize  # of the widest vector
+    packed, total = np.empty((-(-hidden // lanes) * lanes * gates,), dtype), np.empty(gates, dtype)
+    z, y = np.empty((batch, steps, gates), dtype), np.empty((batch, steps, hidden), dtype)
+    cells, previous = np.empty((batch, steps, 2, hidden), dtype), np.empty_like(y)
+    final = np.empty((batch, 2, hidden), dtype)
+    call("lstm_pack", dtype, (packed, None, total, weight_hh, bias, None), (hidden,), (), hidden)
+    call("linear_forward", dtype, (z, x, weight_ih, total), (features, gates), (), batch * steps)
+    call("lstm_forward", dtype,
+         (z, cells, previous, final, y, z, np.stack([h0, c0], axis=1), None, packed),
+         (hidden, steps, hidden, 0, 0, 0), (), batch)
+    return y, final[:, 0].copy(), final[:, 1].copy()
+
+
+def lstm_step(
+    x: ArrayLike,
+    h: ArrayLike,
+    c: ArrayLike,
+    weight_ih: ArrayLike,
+    weight_hh: ArrayLike,
+    bias: ArrayLike | None = None,
+) -> tuple[Array, Array]:
+    """Take one step of :func:`lstm`, for streams.
+
+    Parameters
+    ----------
+    x : array_like, shape (batch, features)
+    h, c : array_like, shape (batch, hidden)
+    weight_ih : array_like, shape (4 hidden, features)
+    weight_hh : array_like, shape (4 hidden, hidden)
+    bias : array_like, shape (4 hidden,), optional
+
+    Returns
+    -------
+    h, c : ndarray, shape (batch, hidden)
+        The new state.
+
+    Raises
+    ------
+    TypeError
+        If an argument is no array of real numbers.
+    ValueError
+        If a shape does not fit.
+
+    Examples
+    --------
+    >>> zero = np.zeros((1, 1))
+    >>> h, c = lstm_step(np.zeros((1, 2)), zero, zero + 1, np.ones((4, 2)), np.ones((4, 1)))
+    >>> c
+    array([[0.5]])
+    """
+    state = _stream.lstm_step(x, h, c, weight_ih, weight_hh, bias)
+    if state is not None:
+        return state
+    names = ("x", "h", "c", "weight_ih", "weight_hh", "bias")
+    x, h, c, weight_ih, weight_hh, bias = _given(names, x, h, c, weight_ih, weight_hh, bias)
+    features, hidden = _lstm_sizes(weight_ih, weight_hh, bias)
+    if x.ndim != 2 or x.shape[1] != features:
+        raise ValueError(f"x: expected shape (batch, {features}), got {x.shape}")
+    batch = x.shape[0]
+    _expect("h", h, (batch, hidden))
+    _expect("c", c, (batch, hidden))
+    state = _stream.lstm_step(x, h, c, weight_ih, weight_hh, bias)
+    assert state is not None  # all fits by now
+    return state
+
+
+# Embedding -------------------------------------------------------------------------------------
+
+
+def _indices(index: ArrayLike, count: int) -> NDArray[np.int64]:
+    array = as_array(index, "index")
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"index: expected integers, got dtype {array.dtype}")
+    if array.size and not (array.min() >= 0 and array.max() < count):
+        raise ValueError(
+            f"index: expected numbers from 0 to {count - 1}, got {array.min()} to {array.max()}"
+        )
+    return np.require(array, np.int64, ["C", "A"])
+
+
+def embedding(index: ArrayLike, weight: ArrayLike) -> Array:
+    """Return the rows of `weight` that `index` names.
+
+    Parameters
+    ----------
+    index : array_like of int, any shape
+    weight : array_like, shape (num, dim)
+
+    Returns
+    -------
+    ndarray, shape (..., dim)
+
+    Raises
+    ------
+    TypeError
+        If `index` is not integer or `weight` no array of real numbers.
+    ValueError
+        If an index is out of range or `weight` has not two axes.
+
+    Examples
+    --------
+    >>> embedding([2, 0], [[1.0, 1.5], [2.0, 2.5], [3.0, 3.5]])
+    array([[3. , 3.5],
+           [1. , 1.5]])
+    """
+    (weight,) = floats(("weight",), weight)
+    if weight.ndim != 2:
+        raise ValueError(f"weight: expected two axes (num, dim), got shape {weight.shape}")
+    places = _indices(index, weight.shape[0])
+    y = np.empty((*places.shape, weight.shape[1]), weight.dtype)
+    call("gather_rows", weight.dtype, (y, weight, places), (weight.strides[0],), (), places.size)
+    return y
+
+
+def embedding_backward(dy: ArrayLike, index: ArrayLike, num_embeddings: int) -> Array:
+    """Return the gradient of :func:`embedding` for its weight: sums of the rows of dy by index.
+
+    Parameters
+    ----------
+    dy : array_like, shape (..., dim)
+    index : array_like of int, shape (...)
+    num_embeddings : int
+
+    Returns
+    -------
+    ndarray, shape (num_embeddings, dim)
+
+    Raises
+    ------
+    TypeError
+        If `index` is not integer or `dy` no array of real numbers.
+    ValueError
+        If an index is out of range or a shape does not fit.
+
+    Examples
+    --------
+    >>> embedding_backward([[1.0], [2.0], [3.0]], [0, 2, 0], 3).ravel()
+    array([4., 0., 2.])
+    """
+    (dy,) = floats(("dy",), dy)
+    places = _indices(index, num_embeddings)
+    if dy.ndim == 0 or dy.shape[:-1] != places.shape:
+        raise ValueError(f"dy: expected shape {(*places.shape, 'dim')}, got {dy.shape}")
+    dim = dy.shape[-1]
+    dweight = np.empty((num_embeddings, dim), dy.dtype)
+    call("embedding_backward", dy.dtype, (dweight, dy, places), (dim, places.size), (),
+         num_embeddings)
+    return dweight

@@ -1,0 +1,80 @@
+"""Tables of vectors by integer."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from fastnn import initializers
+from fastnn.builder import RowCount
+from fastnn.layers.base import Layer
+from fastnn.layers.linear import positive
+
+
+class Embedding(Layer):
+    r"""A trainable vector for each integer, :math:`y = W_x`.
+
+    Parameters
+    ----------
+    num_embeddings : int
+        Indices run from 0 to ``num_embeddings - 1``.
+    embedding_dim : int
+    dtype : {"float32", "float64"}, optional
+    rng : int, numpy.random.Generator or None
+
+    Attributes
+    ----------
+    weight : Parameter, shape (num_embeddings, embedding_dim)
+        Starts normal with unit variance, as in PyTorch.
+
+    Notes
+    -----
+    Takes integers of any shape ``(batch, ...)`` and adds an axis. It must be the first layer;
+    ``backward`` returns None, for integers have no gradient. Backward: the gradient of a row of W
+    is the sum of dy over the places that hold its index; all other rows get zero.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> fastnn.Embedding(10, 3, rng=0)(np.array([[1, 2], [2, 9]])).shape
+    (2, 2, 3)
+    """
+
+    def __init__(self, num_embeddings, embedding_dim, *, dtype=None, rng=None):
+        super().__init__(dtype=dtype, rng=rng)
+        self.num_embeddings = positive("num_embeddings", num_embeddings)
+        self.embedding_dim = positive("embedding_dim", embedding_dim)
+        shape = (self.num_embeddings, self.embedding_dim)
+        self.weight = self.parameter("weight", shape, partial(initializers.normal, std=1.0))
+
+    _takes_integers = True
+
+    def _input(self, builder, shape):
+        return builder.value(shape, "x", "int64", slot="x")
+
+    def _as_input(self, x, dtype):
+        x = np.asarray(x)
+        if x.dtype.kind not in "iu":
+            raise TypeError(f"x: expected integers, got dtype {x.dtype}")
+        if x.size and not (x.min() >= 0 and x.max() < self.num_embeddings):
+            raise ValueError(
+                f"x: expected indices from 0 to {self.num_embeddings - 1}, "
+                f"got {x.min()} to {x.max()}"
+            )
+        return np.require(x, np.int64, ["C", "A"])
+
+    def plan(self, builder, x):
+        """One copy of rows forward, one sum over them backward."""
+        if x.dtype != np.int64:
+            raise ValueError(f"x: expected integers as the input of a model, got {x.dtype}")
+        dim, count = self.embedding_dim, x.size
+        y = builder.value((*x.shape, dim))
+        builder.forward("gather_rows", [y, self.weight.data, x],
+                        sizes=(dim * builder.dtype.itemsize,), rows=count, flops=y.size)
+        builder.gradient("embedding_backward", [self.weight.grad, y.grad, x],
+                         items=self.num_embeddings, sizes=(dim, RowCount(count)), flops=y.size)
+        return y
+
+    def __repr__(self):
+        return f"Embedding({self.num_embeddings}, {self.embedding_dim})"

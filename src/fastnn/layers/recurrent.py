@@ -1,0 +1,323 @@
+"""Recurrent layers."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import sqrt
+
+import numpy as np
+
+from fastnn._arrays import as_input
+from fastnn.builder import ITEMS, RowCount
+from fastnn.layers.base import Layer, _aligned
+from fastnn.layers.linear import positive
+
+
+def _uniform(bound, shape, rng, dtype):
+    return rng.uniform(-bound, bound, shape).astype(dtype)
+
+
+class LSTM(Layer):
+    r"""Long short-term memory over a sequence, in one or several layers.
+
+    .. math::
+        i, f, o &= \sigma(W_{ih} x_t + b_{ih} + W_{hh} h_{t-1} + b_{hh}), \quad
+        g = \tanh(\ldots) \\
+        c_t &= f \odot c_{t-1} + i \odot g, \qquad h_t = o \odot \tanh(c_t)
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+    num_layers : int
+        Each layer but the first reads the output of the one before.
+    bidirectional : bool
+        Whether a second set of weights reads the sequence backwards; its output is joined to the
+        first one's.
+    dropout : float
+        Probability with which outputs of a layer are dropped, in training, before the next one.
+    return_sequences : bool
+        Whether the output is that of every step, or that after the last step of each sequence
+        (with `bidirectional` of both directions, which for the second one is the first element).
+    dtype : {"float32", "float64"}, optional
+    rng : int, numpy.random.Generator or None
+
+    Attributes
+    ----------
+    weight_ih_l0 : Parameter, shape (4 hidden_size, input_size)
+        Then ``weight_hh_l0``, ``bias_ih_l0``, ``bias_hh_l0``, those of the other direction
+        (``weight_ih_l0_reverse``, ...) and of the next layers (``weight_ih_l1``, ...), as in
+        PyTorch; gates in the order i, f, g, o.
+
+    Raises
+    ------
+    ValueError
+        If a size is not positive or `dropout` not in [0, 1].
+
+    Notes
+    -----
+    Hochreiter & Schmidhuber 1997, Neural Computation 9(8), with the forget gate of Gers et al.
+    2000. Inside a container the state starts at zero and sequences have full length.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> lstm = fastnn.LSTM(3, 5, rng=0)
+    >>> lstm(np.ones((2, 7, 3), np.float32)).shape
+    (2, 7, 5)
+    >>> h, c = lstm.final_state
+    >>> h.shape
+    (1, 2, 5)
+    """
+
+    def __init__(self, input_size, hidden_size, num_layers=1, bidirectional=False, dropout=0.0,
+                 return_sequences=True, *, dtype=None, rng=None):
+        super().__init__(dtype=dtype, rng=rng)
+        self.input_size = positive("input_size", input_size)
+        self.hidden_size = positive("hidden_size", hidden_size)
+        self.num_layers = positive("num_layers", num_layers)
+        if not 0 <= dropout <= 1:
+            raise ValueError(f"dropout: expected a probability in [0, 1], got {dropout}")
+        self.bidirectional, self.dropout = bool(bidirectional), float(dropout)
+        self.return_sequences = bool(return_sequences)
+        self._final = self._initial_grad = self._kept = None
+        self._directions = 2 if self.bidirectional else 1
+        init = partial(_uniform, 1 / sqrt(self.hidden_size))
+        gates = 4 * self.hidden_size
+        for suffix, features, _ in self._cells():
+            shapes = {"weight_ih": (gates, features), "weight_hh": (gates, self.hidden_size),
+                      "bias_ih": (gates,), "bias_hh": (gates,)}
+            for kind, shape in shapes.items():
+                name = f"{kind}_{suffix}"
+                setattr(self, name, self.parameter(name, shape, init))
+
+    def _cells(self):
+        """Yield for each set of weights its suffix, input features and direction."""
+        features = self.input_size
+        for layer in range(self.num_layers):
+            for direction in range(self._directions):
+                yield f"l{layer}" + "_reverse" * direction, features, direction
+            features = self._directions * self.hidden_size
+
+    def uses_random_numbers(self):
+        """Return whether there is dropout between layers."""
+        return self.dropout > 0 and self.num_layers > 1
+
+    def input_shape(self):
+        """Return None: the number of steps may be any."""
+        return
+
+    # The program -----------------------------------------------------------------------------
+
+    def plan(self, builder, x):
+        """For each layer and direction one product over all steps, then the recurrence."""
+        if len(x.shape) != 2 or x.shape[-1] != self.input_size:
+            raise ValueError(
+                f"x: expected (batch, time, {self.input_size}), got shape {('batch', *x.shape)}"
+            )
+        steps, width = x.shape[0], self._directions * self.hidden_size
+        lengths = builder.value((), "lengths", "int64", slot="lengths")
+        for layer in range(self.num_layers):
+            if layer and self.dropout and builder.training:
+                x = self._plan_dropout(builder, x)
+            last = layer == self.num_layers - 1 and not self.return_sequences
+            y = builder.value((width,) if last else (steps, width))
+            for direction in range(self._directions):
+                self._plan_cell(builder, f"l{layer}" + "_reverse" * direction, x, y, lengths,
+                                direction, last)
+            x = y
+        return y
+
+    def _plan_dropout(self, builder, x):
+        y, mask = builder.value(x.shape), builder.value(x.shape, dtype="uint8")
+        state = builder.random_state(self._random_state)
+        details = {"sizes": (x.shape[-1],), "scalars": (self.dropout,), "rows": x.shape[0]}
+        builder.forward("dropout_forward", [y, mask, x, state], outputs=2, flops=20 * x.size,
+                        **details)
+        builder.backward("dropout_backward", [x.grad, y.grad, mask], in_place=True, flops=x.size,
+                         **details)
+        return y
+
+    def _plan_cell(self, builder, suffix, x, y, lengths, direction, last):
+        """One direction of one layer: its columns of y from x."""
+        (steps, features), hidden = x.shape, self.hidden_size
+        gates, dtype = 4 * hidden, builder.dtype
+        parameters = [getattr(self, f"{kind}_{suffix}")
+                      for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        weight_ih, weight_hh, bias_ih, bias_hh = parameters
+        # panels of whole vectors, the widest of which have 64 bytes
+        lanes = 64 // dtype.itemsize
+        size = -(-hidden // lanes) * lanes * gates
+        packed = _aligned(size, dtype)
+        transposed = _aligned(size, dtype) if builder.training else None
+        bias = _aligned(gates, dtype)
+        builder.forward("lstm_pack", [packed, transposed, bias, *(p.data for p in parameters[1:])],
+                        sizes=(hidden,), outputs=3, rows=hidden, split=ITEMS)
+
+        def state(name):
+            return builder.value((2, hidden), f"{name}_{suffix}", slot=f"{name}_{suffix}")
+
+        products = builder.value((steps, gates))
+        acts = builder.value((steps, gates), f"gates_{suffix}")
+        cells = builder.value((steps, 2, hidden), f"cells_{suffix}")
+        previous = builder.value((steps, hidden), f"previous_{suffix}")
+        dgates = builder.value((steps, gates), f"dgates_{suffix}")
+        work, recurrent = 2 * steps * features * gates, 2 * steps * hidden * gates
+        shape = (features, gates)
+        sizes = (hidden, steps, y.shape[-1], direction * hidden, direction, last)
+        builder.forward("linear_forward", [products, x, weight_ih.data, bias], sizes=shape,
+                        rows=steps, flops=work)
+        builder.forward(
+            "lstm_forward",
+            [acts, cells, previous, state("final"), y, products, state("initial"), lengths, packed],
+            sizes=sizes, outputs=5, in_place=True, flops=recurrent + 60 * steps * gates,
+        )
+        # the backward pass runs in reverse: the recurrence comes first
+        builder.backward("linear_backward_input", [x.grad, dgates, weight_ih.data], sizes=shape,
+                         rows=steps, flops=work)
+        builder.backward(
+            "lstm_backward",
+            [dgates, state("dinitial"), acts, cells, y.grad, state("dfinal"), lengths, transposed],
+            sizes=sizes, outputs=2, in_place=True, flops=recurrent + 10 * steps * gates,
+        )
+        for weight, bias, source, flops in ((weight_ih, bias_ih, x, work),
+                                            (weight_hh, bias_hh, previous, recurrent)):
+            builder.gradient("linear_backward_weight", [weight.grad, bias.grad, dgates, source],
+                             items=gates, sizes=(source.shape[-1], gates, RowCount(steps)),
+                             outputs=2, flops=flops)
+
+    # Running ---------------------------------------------------------------------------------
+
+    def forward(self, x, h0=None, c0=None, lengths=None, training=False):
+        """Run over whole sequences.
+
+        Parameters
+        ----------
+        x : array_like, shape (batch, time, input_size)
+        h0, c0 : array_like, shape (num_layers * directions, batch, hidden_size), optional
+            Initial state; zero if None.
+        lengths : array_like of int, shape (batch,), optional
+            How many steps of each sequence count, from 0 to time; what lies past them must be
+            finite numbers. All steps if None.
+        training : bool
+            Whether a backward pass follows.
+
+        Returns
+        -------
+        ndarray, shape (batch, time, directions * hidden_size)
+            Zero past a sequence's length. Without `return_sequences` (batch, directions *
+            hidden_size).
+
+        Raises
+        ------
+        ValueError
+            If a shape does not fit or a length is out of range.
+        TypeError
+            If an argument is not numeric or `lengths` are not integers.
+        """
+        engine = self._model()
+        x = self._as_input(x, engine.dtype)
+        if x.ndim != 3 or x.shape[2] != self.input_size:
+            raise ValueError(f"x: expected (batch, time, {self.input_size}), got shape {x.shape}")
+        shape = (self.num_layers * self._directions, x.shape[0], self.hidden_size)
+        initial = _states(("h0", "c0"), (h0, c0), shape, engine.dtype)
+        if lengths is not None:
+            lengths = _lengths(lengths, x.shape[0], x.shape[1])
+        with engine.lock:
+            final = np.empty((shape[0], shape[1], 2, shape[2]), engine.dtype)
+            program = self._program(x.shape[1:], bool(training))
+            program.bind("lengths", lengths)
+            for index, (suffix, _, _) in enumerate(self._cells()):
+                program.bind(f"initial_{suffix}", None if initial is None else initial[index])
+                program.bind(f"final_{suffix}", final[index])
+            y = super().forward(x, training)
+            self._final = final
+            if training:
+                self._kept = (shape, lengths)
+        return y
+
+    __call__ = forward
+
+    def backward(self, dy, dh_n=None, dc_n=None, accumulate=False):
+        """Back-propagate through all steps of the last training forward pass.
+
+        Parameters
+        ----------
+        dy : array_like
+            Gradient of the loss with respect to the output, of the output's shape.
+        dh_n, dc_n : array_like, shape (num_layers * directions, batch, hidden_size), optional
+            Gradient with respect to the final state; zero if None.
+        accumulate : bool
+            Add to the parameter gradients instead of overwriting them.
+
+        Returns
+        -------
+        ndarray, shape (batch, time, input_size)
+            Gradient with respect to x. That of the initial state is `initial_state_grad`.
+
+        Raises
+        ------
+        RuntimeError
+            If no training forward pass came before, or another thread made it.
+        ValueError
+            If a shape does not fit.
+        """
+        engine = self._model()
+        with engine.lock:
+            if engine.pending is None or engine.pending[0] is not self:
+                return super().backward(dy, accumulate)  # raises
+            program, (shape, _) = engine.pending[1], self._kept
+            dfinal = _states(("dh_n", "dc_n"), (dh_n, dc_n), shape, engine.dtype)
+            dinitial = np.empty((shape[0], shape[1], 2, shape[2]), engine.dtype)
+            for index, (suffix, _, _) in enumerate(self._cells()):
+                program.bind(f"dfinal_{suffix}", None if dfinal is None else dfinal[index])
+                program.bind(f"dinitial_{suffix}", dinitial[index])
+            dx = super().backward(dy, accumulate)
+            self._initial_grad = dinitial
+        return dx
+
+    @property
+    def final_state(self):
+        """``(h_n, c_n)`` of the last forward call, (layers * directions, batch, hidden_size)."""
+        if self._final is None:
+            raise RuntimeError("final_state: expected a forward call of this layer before it")
+        return self._final[:, :, 0].copy(), self._final[:, :, 1].copy()
+
+    @property
+    def initial_state_grad(self):
+        """``(dh0, dc0)`` of the last backward call, shaped like the initial state."""
+        if self._initial_grad is None:
+            raise RuntimeError(
+                "initial_state_grad: expected a backward call of this layer before it"
+            )
+        return self._initial_grad[:, :, 0].copy(), self._initial_grad[:, :, 1].copy()
+
+    def __repr__(self):
+        return f"LSTM({self.input_size}, {self.hidden_size}, num_layers={self.num_layers})"
+
+
+def _states(names, arrays, shape, dtype):
+    """Interleave h and c as the kernels take them, (cells, batch, 2, hidden); None if both are."""
+    if all(array is None for array in arrays):
+        return None
+    both = np.zeros((*shape[:2], 2, shape[2]), dtype)
+    for place, (name, array) in enumerate(zip(names, arrays, strict=True)):
+        if array is None:
+            continue
+        array = as_input(array, name, dtype)
+        if array.shape != shape:
+            raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+        both[:, :, place] = array
+    return both
+
+
+def _lengths(lengths, batch, steps):
+    lengths = np.asarray(lengths)
+    if lengths.dtype.kind not in "iu":
+        raise TypeError(f"lengths: expected integers, got dtype {lengths.dtype}")
+    if lengths.shape != (batch,):
+        raise ValueError(f"lengths: expected shape ({batch},), got {lengths.shape}")
+    if lengths.size and not (lengths.min() >= 0 and lengths.max() <= steps):
+        raise ValueError(
+            f"lengths: expected from 0 to {steps} steps, got {lengths.min()} to {lengths.max()}"
+        )
+    return lengths.astype(np.int64)  # a copy: the caller may write into it before the backward pass

@@ -1,0 +1,211 @@
+"""Summaries and graphs: what they say is what the program does."""
+
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn._kernels._program import Program
+
+
+def model():
+    return fastnn.Sequential(
+        fastnn.Linear(64, 128),
+        fastnn.ReLU(),
+        fastnn.Dropout(0.2),
+        fastnn.Residual(fastnn.Linear(128, 128), fastnn.GELU()),
+        fastnn.Concat(fastnn.Linear(128, 3), fastnn.Tanh()),
+        fastnn.Linear(131, 10, bias=False),
+        rng=0,
+    )
+
+
+def small():
+    return fastnn.Sequential(fastnn.Linear(64, 128), fastnn.ReLU(), fastnn.Linear(128, 10), rng=0)
+
+
+def rows_of(text):
+    """Return the cells of each row between the rules."""
+    lines = text.splitlines()
+    first, last = (i for i, line in enumerate(lines) if set(line) == {"-"})
+    return [re.split(r"\s{2,}", line.strip()) for line in lines[first + 1 : last]]
+
+
+def test_the_summary_of_a_small_model():
+    assert small().summary(batch_size=32) == """\
+layer                output     parameters  bytes kept for backward
+-------------------------------------------------------------------
+x                    (32, 64)                                 8,192
+Sequential           (32, 10)
+  0 Linear(64, 128)  (32, 128)       8,320                        0
+  1 ReLU()           (32, 128)           0                   16,384
+  2 Linear(128, 10)  (32, 10)        1,290                        0
+-------------------------------------------------------------------
+parameters:        9,610 float32: 38,440 bytes, and for their gradients 38,440
+kept for backward: 24,576 bytes for a batch of 32
+program:           34,304 bytes for a batch of 32; 8 operations in 6 calls"""
+
+
+@pytest.mark.parametrize("batch_size", [1, 32, np.int64(100)])
+def test_the_numbers_of_a_summary(batch_size):
+    net = model()
+    text = net.summary(batch_size)
+    rows = rows_of(text)
+    assert [row[0] for row in rows] == [
+        "x", "Sequential", "0 Linear(64, 128)", "1 ReLU()", "2 Dropout(0.2)", "3 Residual",
+        "0 Linear(128, 128)", "1 GELU(approximate='none')", "4 Concat", "0 Linear(128, 3)",
+        "1 Tanh()", "5 Linear(131, 10, bias=False)",
+    ]  # fmt: skip
+    outputs = [row[1] for row in rows]
+    assert outputs[-1] == outputs[1] == f"({batch_size}, 10)"
+    total = sum(p.size for p in net.parameters())
+    assert f"parameters:        {total:,} float32: {4 * total:,} bytes" in text
+    schedule = net._schedule((64,), training=True)
+    places = {value.storage or value: value.row_bytes for value in schedule.kept_for_backward()}
+    kept = batch_size * sum(places.values())
+    assert f"kept for backward: {kept:,} bytes" in text
+    program = Program(schedule)
+    program.reserve(int(batch_size))
+    assert f"program:           {program.nbytes:,} bytes" in text
+    assert f"{len(schedule.operations)} operations in {len(schedule.calls)} calls" in text
+
+
+def test_a_layer_used_twice_is_counted_once():
+    layer = fastnn.Linear(4, 4)
+    text = fastnn.Sequential(layer, layer, rng=0).summary()
+    assert [row[2] for row in rows_of(text)[2:]] == ["20", "0"]
+    assert "parameters:        20 float32" in text
+
+
+def test_where_the_input_shape_comes_from():
+    assert "(1, 64)" in fastnn.Linear(64, 2).summary()
+    assert "(1, 4)" in fastnn.Sequential(fastnn.ReLU(), fastnn.Linear(4, 2)).summary()
+    layer = fastnn.Sequential(fastnn.Flatten(), fastnn.Tanh())
+    for describe in (layer.summary, layer.graph):
+        with pytest.raises(ValueError, match="input_shape: expected the shape of one sample"):
+            describe()
+    assert "(1, 4, 5)" in layer.summary(input_shape=(4, 5))
+    assert "(1, 7)" in layer.summary(input_shape=7)
+    layer(np.ones((2, 3, 8)))
+    assert "(1, 3, 8)" in layer.summary()
+    assert "(6, 2, 3)" in layer.summary(6, (2, 3))
+    assert "x (batch, 3, 8) -> y (batch, 24)" in layer.graph()
+
+
+def test_bad_arguments():
+    net = small()
+    for arguments, error, name in (
+        ({"batch_size": 0}, ValueError, "batch_size"),
+        ({"batch_size": 1.5}, TypeError, "batch_size"),
+        ({"input_shape": (-1,)}, ValueError, "input_shape"),
+        ({"input_shape": (2.5,)}, ValueError, "input_shape"),
+        ({"input_shape": (5,)}, ValueError, "64 features"),
+    ):
+        with pytest.raises(error, match=name):
+            net.summary(**arguments)
+    with pytest.raises(ValueError, match="format: expected one of text, dot, svg"):
+        net.graph("png")
+
+
+def test_the_graph_of_a_small_model_as_text():
+    assert small().graph() == """\
+Sequential (float32): x (batch, 64) -> y (batch, 10)
+forward
+  0  v2 (batch, 128) = linear_forward(x, 0.weight, 0.bias)
+  1  then v3 (batch, 128) = relu_forward(v2)  (in place)
+  2  y (batch, 10) = linear_forward(v3, 2.weight, 2.bias)
+backward
+  2  dv3 (batch, 128) = linear_backward_input(dy, 2.weight)
+  1  then dv2 (batch, 128) = relu_backward(dv3, v3)  (in place)
+  0  dx (batch, 64) = linear_backward_input(dv2, 0.weight)
+parameter gradients
+  0  d0.weight (128, 64), d0.bias (128,) = linear_backward_weight(dv2, x)
+  2  d2.weight (10, 128), d2.bias (10,) = linear_backward_weight(dy, v3)"""
+
+
+def test_every_operation_is_in_every_graph():
+    net = model()
+    operations = net._schedule((64,), training=True).operations
+    for format in ("text", "dot", "svg"):
+        text = net.graph(format)
+        found = sorted(re.findall(r"\b(?!cluster)\w+_(?:forward|backward)\w*|copy_columns", text))
+        assert found == sorted(op.kernel for op in operations)
+    text = net.graph()
+    assert "2.random_state" in text
+    assert "linear_forward(v11, 5.weight, -)" in text
+    assert " += linear_backward_input(" in text
+    assert "array" not in text
+
+
+def test_a_graph_for_graphviz():
+    text = model().graph("dot")
+    nodes = set(re.findall(r'^ +("?\w+"?) \[(?:label|shape)', text, re.MULTILINE))
+    nodes -= {"node", "edge"}
+    edges = re.findall(r'^ +("?\w+"?) -> ("?\w+"?)[; ]', text, re.MULTILINE)
+    assert {node for edge in edges for node in edge} == nodes
+    assert {'"x"', '"y"', '"dy"', '"dx"'} <= nodes
+    assert text.count("{") == text.count("}") == 4
+    assert text.count('"') % 2 == 0
+    for stage in ("forward", "backward", "gradient"):
+        assert f"subgraph cluster_{stage} {{" in text
+    # both halves of what Concat joins lead to the last product
+    last = re.search(r"(op\d+) \[label=\"5 linear_forward", text)[1]
+    assert sum(end == last for _, end in edges) == 2
+
+
+def test_a_graph_for_graphviz_is_read_by_a_parser():
+    pydot = pytest.importorskip("pydot")
+    (graph,) = pydot.graph_from_dot_data(model().graph("dot"))
+    assert len(graph.get_subgraphs()) == 3
+
+
+def test_a_graph_as_a_picture():
+    root = ElementTree.fromstring(model().graph("svg"))
+    space = "{http://www.w3.org/2000/svg}"
+    assert root.tag == space + "svg"
+    width, height = float(root.get("width")), float(root.get("height"))
+    boxes = [r for r in root.iter(space + "rect") if r.get("class") in ("box", "pill")]
+    operations = model()._schedule((64,), training=True).operations
+    assert len(boxes) == len(operations) + 4
+    places = [tuple(float(r.get(k)) for k in ("x", "y", "width", "height")) for r in boxes]
+    for i, (x, y, w, h) in enumerate(places):
+        assert x >= 0
+        assert y >= 0
+        assert x + w <= width
+        assert y + h <= height
+        for x2, y2, w2, h2 in places[:i]:  # no two overlap
+            assert x + w <= x2 or x2 + w2 <= x or y + h <= y2 or y2 + h2 <= y
+
+
+def test_layers_without_operations_and_layers_in_python():
+    class Shift(fastnn.Layer):
+        """A layer with < and & in its name must not break a picture."""
+
+        def forward(self, x, training=False):
+            return x + 1
+
+        def backward(self, dy, accumulate=False):
+            return dy
+
+        def __repr__(self):
+            return 'Shift("<&>")'
+
+    net = fastnn.Sequential(fastnn.Flatten(), Shift(), fastnn.Flatten())
+    ElementTree.fromstring(net.graph("svg", (2, 3)))
+    assert net.graph("dot", (2, 3)).count('"') % 2 == 0
+    assert "python_forward" in net.graph("text", (2, 3))
+    for format in ("text", "dot", "svg"):
+        assert fastnn.Flatten().graph(format, (2, 3))
+
+
+def test_every_layer_can_be_drawn():
+    sample = np.ones((4, 6), np.float32)
+    layers = [fastnn.Linear(6, 3), fastnn.LayerNorm(6), fastnn.BatchNorm1d(6), fastnn.Dropout(),
+              fastnn.Softmax(), fastnn.LogSoftmax(), fastnn.GELU("tanh"), fastnn.LeakyReLU()]
+    for layer in layers:
+        layer(sample)
+        assert rows_of(layer.summary())[1][0] == repr(layer)
+        assert "x (batch, 6) -> y" in layer.graph()
+        ElementTree.fromstring(layer.graph("svg"))

@@ -1,0 +1,298 @@
+"""LSTM: against a cell written gate by gate, against differences and against PyTorch."""
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import ops, reference
+
+SHAPES = [  # batch, steps, features, hidden, layers, bidirectional
+    (4, 5, 3, 6, 1, False),
+    (1, 3, 2, 1, 1, False),
+    (3, 1, 2, 5, 1, True),
+    (9, 4, 7, 17, 2, False),
+    (7, 6, 5, 33, 2, True),
+    (13, 3, 4, 16, 3, True),
+]
+
+
+def build(shape, dtype, **options):
+    _, _, features, hidden, layers, bidirectional = shape
+    return fastnn.LSTM(features, hidden, layers, bidirectional, dtype=dtype, rng=1, **options)
+
+
+def arrays(shape, dtype, rng, last=False):
+    """x, h0, c0, dy, dh_n, dc_n."""
+    batch, steps, features, hidden, layers, bidirectional = shape
+    directions = 1 + bidirectional
+    state = (layers * directions, batch, hidden)
+    out = (batch, directions * hidden) if last else (batch, steps, directions * hidden)
+    shapes = ((batch, steps, features), state, state, out, state, state)
+    return [rng.standard_normal(s).astype(dtype) for s in shapes]
+
+
+def weights(lstm):
+    """The parameters in groups of four, one for each layer and direction."""
+    data = [p.data.astype(np.float64) for p in lstm.parameters()]
+    return [data[i : i + 4] for i in range(0, len(data), 4)]
+
+
+def expected_forward(lstm, x, h0, c0, lengths=None):
+    """All layers and directions by the cell of `fastnn.reference`, one sequence at a time."""
+    batch, steps, _ = x.shape
+    groups, directions = weights(lstm), 1 + lstm.bidirectional
+    lengths = [steps] * batch if lengths is None else lengths
+    x, final = x.astype(np.float64), np.stack([h0, c0]).astype(np.float64)
+    for layer in range(lstm.num_layers):
+        y = np.zeros((batch, steps, directions * lstm.hidden_size))
+        for direction in range(directions):
+            index = layer * directions + direction
+            for i in range(batch):
+                h, c = final[:, index, i]
+                order = range(lengths[i])
+                for t in reversed(order) if direction else order:
+                    h, c = reference.lstm_cell(x[i, t], h, c, *groups[index])
+                    y[i, t, direction * lstm.hidden_size :][: lstm.hidden_size] = h
+                final[:, index, i] = h, c
+        x = y
+    return x, *final
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_forward_is_the_textbook_cell(shape, dtype, rng, isa):
+    lstm = build(shape, dtype)
+    x, h0, c0, *_ = arrays(shape, dtype, rng)
+    for training in (False, True):
+        y = lstm.forward(x, h0, c0, training=training)
+        for got, want in zip((y, *lstm.final_state), expected_forward(lstm, x, h0, c0),
+                             strict=True):
+            np.testing.assert_allclose(got, want, atol=20 * np.finfo(dtype).eps)
+
+
+def loss(lstm, x, h0, c0, dy, dh_n, dc_n, lengths):
+    y = lstm.forward(x, h0, c0, lengths)
+    h_n, c_n = lstm.final_state
+    return (y * dy).sum() + (h_n * dh_n).sum() + (c_n * dc_n).sum()
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("shape", SHAPES[:4] + [(3, 4, 2, 9, 2, True)], ids=str)
+def test_gradients_are_those_of_differences(shape, padded, last, rng):
+    lstm = build(shape, "float64", return_sequences=not last)
+    x, h0, c0, dy, dh_n, dc_n = arrays(shape, np.float64, rng, last)
+    lengths = np.arange(shape[0]) % (shape[1] + 1) if padded else None
+    lstm.forward(x, h0, c0, lengths, training=True)
+    dx = lstm.backward(dy, dh_n, dc_n)
+    gradients = [dx, *lstm.initial_state_grad, *[p.grad.copy() for p in lstm.parameters()]]
+    variables = [x, h0, c0, *[p.data for p in lstm.parameters()]]
+    for variable, gradient in zip(variables, gradients, strict=True):
+        for _ in range(4):  # directions
+            direction = rng.standard_normal(variable.shape)
+            step = 1e-5
+            variable += step * direction
+            above = loss(lstm, x, h0, c0, dy, dh_n, dc_n, lengths)
+            variable -= 2 * step * direction
+            below = loss(lstm, x, h0, c0, dy, dh_n, dc_n, lengths)
+            variable += step * direction
+            slope = (above - below) / (2 * step)
+            assert (gradient * direction).sum() == pytest.approx(slope, rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_agrees_with_pytorch(shape, dtype, rng):
+    torch = pytest.importorskip("torch")
+    _, _, features, hidden, layers, bidirectional = shape
+    theirs = torch.nn.LSTM(features, hidden, layers, bidirectional=bidirectional,
+                           batch_first=True, dtype=getattr(torch, str(dtype)))
+    ours = build(shape, dtype)
+    ours.load_state_dict({k: v.detach().numpy() for k, v in theirs.state_dict().items()})
+    given = arrays(shape, dtype, rng)
+    x, h0, c0, dy, dh_n, dc_n = (torch.from_numpy(a.copy()) for a in given)
+    for t in (x, h0, c0):
+        t.requires_grad_()
+    y, (h_n, c_n) = theirs(x, (h0, c0))
+    torch.autograd.backward([y, h_n, c_n], [dy, dh_n, dc_n])
+    results = [ours.forward(*given[:3], training=True), *ours.final_state]
+    results += [ours.backward(*given[3:]), *ours.initial_state_grad]
+    results += [p.grad for p in ours.parameters()]
+    want = [y, h_n, c_n, x.grad, h0.grad, c0.grad, *(p.grad for p in theirs.parameters())]
+    for got, tensor in zip(results, want, strict=True):
+        np.testing.assert_allclose(got, tensor.detach().numpy(),
+                                   rtol=0, atol=200 * np.finfo(dtype).eps)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_lengths(dtype, rng, bidirectional):
+    """No, one, all and some steps; padding gives zeros and has no influence."""
+    shape = (5, 4, 3, 6, 2, bidirectional)
+    lstm = build(shape, dtype)
+    x, h0, c0, dy, dh_n, dc_n = arrays(shape, dtype, rng)
+    lengths = np.array([0, 1, 4, 2, 3])
+    y = lstm.forward(x, h0, c0, lengths, training=True)
+    final = lstm.final_state
+    for got, want in zip((y, *final), expected_forward(lstm, x, h0, c0, lengths), strict=True):
+        np.testing.assert_allclose(got, want, atol=20 * np.finfo(dtype).eps)
+    dx = lstm.backward(dy, dh_n, dc_n)
+    gradients = [p.grad.copy() for p in lstm.parameters()]
+    past = np.arange(4) >= lengths[:, None]
+    assert (y[past] == 0).all()
+    assert (dx[past] == 0).all()
+    np.testing.assert_array_equal(lstm.initial_state_grad[0][:, 0], dh_n[:, 0])
+    x[past] = 7
+    dy[past] = 5
+    lstm.forward(x, h0, c0, lengths, training=True)
+    np.testing.assert_array_equal(lstm.backward(dy, dh_n, dc_n), dx)
+    for p, gradient in zip(lstm.parameters(), gradients, strict=True):
+        np.testing.assert_array_equal(p.grad, gradient)
+
+
+def test_only_the_last_step(dtype, rng):
+    shape = (4, 5, 3, 6, 2, True)
+    every, last = build(shape, dtype), build(shape, dtype, return_sequences=False)
+    x, h0, c0, *_ = arrays(shape, dtype, rng)
+    lengths = [5, 0, 1, 3]
+    every.forward(x, h0, c0, lengths)
+    h_n, _ = every.final_state
+    y = last.forward(x, h0, c0, lengths)
+    np.testing.assert_array_equal(y, np.concatenate([h_n[2], h_n[3]], axis=1))
+
+
+def test_state_carries_on(dtype, rng):
+    """Two halves with the state passed on are the whole."""
+    lstm = build((3, 8, 4, 5, 2, False), dtype)
+    x = rng.standard_normal((3, 8, 4)).astype(dtype)
+    whole = lstm(x)
+    first = lstm(x[:, :5])
+    second = lstm.forward(x[:, 5:], *lstm.final_state)
+    np.testing.assert_allclose(np.concatenate([first, second], axis=1), whole,
+                               atol=8 * np.finfo(dtype).eps)
+
+
+def test_thousand_steps_neither_overflow_nor_drift(dtype, rng):
+    lstm = build((2, 1000, 3, 8, 1, False), dtype)
+    for p in lstm.parameters():
+        p.data *= 3
+    x = 100 * rng.standard_normal((2, 1000, 3)).astype(dtype)
+    zero = np.zeros((1, 2, 8))
+    y = lstm.forward(x, training=True)
+    want, _, _ = expected_forward(lstm, x, zero, zero)
+    np.testing.assert_allclose(y, want, atol=2e-3 if dtype == np.float32 else 1e-11)
+    assert np.isfinite(lstm.backward(np.ones_like(y))).all()
+
+
+def test_threads_and_batches_give_the_same_bits(dtype, rng):
+    shape = (64, 20, 32, 48, 1, True)
+    lstm = build(shape, dtype)
+    given = arrays(shape, dtype, rng)
+    results = []
+    before = fastnn.get_num_threads()
+    for threads in (1, 2):
+        fastnn.set_num_threads(threads)
+        try:
+            y = lstm.forward(*given[:3], training=True)
+            results.append((y, lstm.backward(*given[3:]), *lstm.initial_state_grad))
+        finally:
+            fastnn.set_num_threads(before)
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, two)
+    alone = [lstm.forward(given[0][i : i + 1], *(s[:, i : i + 1] for s in given[1:3]))
+             for i in range(3)]
+    np.testing.assert_allclose(np.concatenate(alone), results[0][0][:3],
+                               atol=8 * np.finfo(dtype).eps)
+
+
+def test_accumulate_adds(rng):
+    shape = (3, 4, 2, 5, 1, True)
+    lstm = build(shape, "float64")
+    given = arrays(shape, np.float64, rng)
+    lstm.forward(*given[:3], training=True)
+    lstm.backward(*given[3:])
+    once = [p.grad.copy() for p in lstm.parameters()]
+    lstm.forward(*given[:3], training=True)
+    lstm.backward(*given[3:], accumulate=True)
+    for p, gradient in zip(lstm.parameters(), once, strict=True):
+        np.testing.assert_allclose(p.grad, 2 * gradient)
+
+
+def test_dropout_between_layers(rng):
+    plain, dropped = (fastnn.LSTM(3, 40, 2, dropout=p, rng=0) for p in (0.0, 0.5))
+    x = rng.standard_normal((2, 3, 3)).astype(np.float32)
+    np.testing.assert_array_equal(plain(x), dropped(x))
+    first, second = (dropped.forward(x, training=True) for _ in range(2))
+    assert (first != second).any()
+    assert (first != plain(x)).any()
+
+
+def test_learns_inside_a_model(rng):
+    """The sign of the first element of a sequence, which only memory can tell."""
+    x = rng.standard_normal((256, 6, 1)).astype(np.float32)
+    labels = (x[:, 0, 0] > 0).astype(np.int64)
+    model = fastnn.Sequential(
+        fastnn.LSTM(1, 12, return_sequences=False), fastnn.Linear(12, 2), rng=0
+    )
+    optimizer = fastnn.optim.Adam(model.parameters(), lr=0.02)
+    trainer = fastnn.Trainer(model, "cross_entropy", optimizer)
+    trainer.fit(x, labels, epochs=30, batch_size=32, progress=False, rng=0)
+    assert (trainer.predict(x).argmax(axis=1) == labels).mean() > 0.97
+
+
+def test_refuses(rng):
+    lstm = fastnn.LSTM(3, 4, rng=0)
+    x = np.zeros((2, 5, 3), np.float32)
+    with pytest.raises(ValueError, match=r"x: expected \(batch, time, 3\)"):
+        lstm(np.zeros((2, 3), np.float32))
+    with pytest.raises(ValueError, match=r"h0: expected shape \(1, 2, 4\)"):
+        lstm.forward(x, h0=np.zeros((2, 4)))
+    with pytest.raises(ValueError, match="lengths: expected from 0 to 5"):
+        lstm.forward(x, lengths=[6, 1])
+    with pytest.raises(TypeError, match="lengths: expected integers"):
+        lstm.forward(x, lengths=[1.5, 1])
+    with pytest.raises(RuntimeError, match="backward: expected a forward"):
+        lstm.backward(np.zeros((2, 5, 4), np.float32))
+    with pytest.raises(RuntimeError, match="final_state"):
+        fastnn.LSTM(3, 4).final_state
+    with pytest.raises(ValueError, match="dropout"):
+        fastnn.LSTM(3, 4, dropout=2)
+
+
+# Functions on arrays -----------------------------------------------------------------------------
+
+
+def cell_arguments(rng, dtype, batch, features, hidden):
+    shapes = ((batch, features), (batch, hidden), (batch, hidden), (4 * hidden, features),
+              (4 * hidden, hidden), (4 * hidden,))
+    return [rng.standard_normal(s).astype(dtype) for s in shapes]
+
+
+@pytest.mark.parametrize("size", [(1, 1, 1), (1, 64, 64), (3, 5, 17), (2, 33, 31)], ids=str)
+def test_step_function(size, dtype, rng, isa):
+    given = cell_arguments(rng, dtype, *size)
+    x, h, c, weight_ih, weight_hh, bias = (a.astype(np.float64) for a in given)
+    zero = np.zeros_like(bias)
+    want = reference.lstm_cell(x, h, c, weight_ih, weight_hh, bias, zero)
+    for got, expected in zip(ops.lstm_step(*given), want, strict=True):
+        assert got.dtype == dtype
+        np.testing.assert_allclose(got, expected, atol=100 * np.finfo(dtype).eps)
+
+
+def test_sequence_function_is_the_layer(dtype, rng):
+    lstm = fastnn.LSTM(3, 10, dtype=dtype, rng=0)
+    x = rng.standard_normal((4, 6, 3)).astype(dtype)
+    h0, c0 = rng.standard_normal((2, 4, 10)).astype(dtype)
+    weight_ih, weight_hh, bias_ih, bias_hh = (p.data for p in lstm.parameters())
+    y, h_n, c_n = ops.lstm(x, h0, c0, weight_ih, weight_hh, bias_ih + bias_hh)
+    np.testing.assert_array_equal(y, lstm.forward(x, h0[None], c0[None]))
+    for got, want in zip((h_n, c_n), lstm.final_state, strict=True):
+        np.testing.assert_array_equal(got, want[0])
+
+
+def test_functions_refuse(rng):
+    given = cell_arguments(rng, np.float32, 2, 3, 4)
+    with pytest.raises(ValueError, match="weight_hh"):
+        ops.lstm_step(*given[:4], given[3], given[5])
+    with pytest.raises(ValueError, match="bias"):
+        ops.lstm_step(*given[:5], given[5][:3])
+    with pytest.raises(ValueError, match="h: expected shape"):
+        ops.lstm_step(given[0], given[1][:1], *given[2:])
