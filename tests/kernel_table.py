@@ -463,12 +463,11 @@ def losses() -> list[Row]:
     """The rows of all losses: by rows, by single elements and weighted."""
     rows = []
     for name in ("mse", "l1", "huber", "binary_cross_entropy_with_logits"):
-        special = () if name == "l1" else NON_FINITE  # l1's slope at NaN is not defined
         for column in (False, True):
             for weighted in (False, True):
                 make = partial(loss, name, column=column, weighted=weighted)
                 variant = ("column" if column else "rows") + ("weighted" if weighted else "")
-                rows.append(Row(f"{name}_loss", make, 8, special, variant=variant))
+                rows.append(Row(f"{name}_loss", make, 8, NON_FINITE, variant=variant))
     for name in ("cross_entropy", "cross_entropy_probabilities"):
         variants: dict[str, dict[str, Any]] = {
             "plain": {},

@@ -77,7 +77,7 @@ def loss(lstm, x, h0, c0, dy, dh_n, dc_n, lengths):
 
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("shape", SHAPES[:4] + [(3, 4, 2, 9, 2, True)], ids=str)
+@pytest.mark.parametrize("shape", [*SHAPES[:4], (3, 4, 2, 9, 2, True)], ids=str)
 def test_gradients_are_those_of_differences(shape, padded, last, rng):
     lstm = build(shape, "float64", return_sequences=not last)
     x, h0, c0, dy, dh_n, dc_n = arrays(shape, np.float64, rng, last)
@@ -252,7 +252,7 @@ def test_refuses(rng):
     with pytest.raises(RuntimeError, match="backward: expected a forward"):
         lstm.backward(np.zeros((2, 5, 4), np.float32))
     with pytest.raises(RuntimeError, match="final_state"):
-        fastnn.LSTM(3, 4).final_state
+        _ = fastnn.LSTM(3, 4).final_state
     with pytest.raises(ValueError, match="dropout"):
         fastnn.LSTM(3, 4, dropout=2)
 

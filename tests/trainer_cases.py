@@ -1,7 +1,8 @@
 """What the tests of the trainer share: data, a small model, and how to compare trainers."""
 
-import fastnn
 import numpy as np
+
+import fastnn
 from fastnn import optim
 
 RNG = np.random.default_rng(0)

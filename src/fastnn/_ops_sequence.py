@@ -214,7 +214,7 @@ def batch_norm_inference(
     bias: ArrayLike | None = None,
     eps: float = 1e-5,
 ) -> Array:
-    r"""Normalize every channel with statistics from elsewhere, :math:`(x - m) / \sqrt{v + ε} w + b`.
+    r"""Normalize every channel with given statistics, :math:`(x - m) / \sqrt{v + ε} \cdot w + b`.
 
     Parameters
     ----------
