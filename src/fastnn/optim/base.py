@@ -22,7 +22,7 @@ _AT_LEAST_0 = ("a finite number >= 0", lambda v: 0 <= v < math.inf)
 _ABOVE_0 = ("a finite number > 0", lambda v: 0 < v < math.inf)
 _BELOW_1 = ("a number in [0, 1)", lambda v: 0 <= v < 1)
 _FRACTION = ("a number in [0, 1]", lambda v: 0 <= v <= 1)
-_NUMBERS = {
+_NUMBERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "lr": _AT_LEAST_0,
     "momentum": _FRACTION,
     "dampening": _FRACTION,
@@ -243,7 +243,7 @@ class Optimizer:
         for g, array in zip(self._group_of, arrays, strict=True):
             place: dict[str, tuple[Any, int]] = {}
             blocks = -(-array.size // BLOCK)
-            dtype = DTYPES[self.state_dtype] if self.state_dtype else array.dtype
+            dtype: np.dtype[Any] = DTYPES[self.state_dtype] if self.state_dtype else array.dtype
             for name in self._structure[g]:
                 key = (name, dtype)
                 if int8:
@@ -385,7 +385,11 @@ class Optimizer:
         names = iter(self._names)
         groups = []
         for group in self.groups:
-            saved = {k: v for k, v in group.items() if k != "params" and not callable(v)}
+            saved = {
+                key: value.item() if isinstance(value, np.generic) else value
+                for key, value in group.items()
+                if key != "params" and not callable(value)
+            }
             saved["params"] = [next(names) for _ in group["params"]]
             groups.append(saved)
         state = {name: dict(own) for name, own in zip(self._names, self.state, strict=True)}
@@ -406,8 +410,8 @@ class Optimizer:
         """
         with self._lock:
             groups, state = self._check_state_dict(state_dict)
-            for group, values in zip(self.groups, groups, strict=True):
-                group.update(values)
+            for group, hyper in zip(self.groups, groups, strict=True):
+                group.update(hyper)
             for own, loaded in zip(self.state, state, strict=True):
                 for key, values in own.items():
                     values[...] = loaded[key]

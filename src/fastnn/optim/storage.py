@@ -41,7 +41,8 @@ def unpack(name: str, packed: NDArray[Any], scale: NDArray[Any] | None = None) -
     if packed.dtype.kind == "f":
         return packed
     if scale is None:
-        return (packed.astype(np.uint32) << 16).view(np.float32)
+        bits: NDArray[np.uint32] = packed.astype(np.uint32) << 16
+        return bits.view(np.float32)
     code = packed.reshape(-1).astype(np.uint32)
     marked = np.repeat(scale, BLOCK)[: code.size]
     base = np.abs(marked)
