@@ -36,6 +36,7 @@ from fastnn._ops_elementwise import (
     tanh,
     tanh_backward,
 )
+from fastnn._ops_embedding import embedding, embedding_backward
 from fastnn._ops_optim import (
     adagrad_step,
     adam_step,
@@ -50,8 +51,6 @@ from fastnn._ops_sequence import (
     batch_norm,
     batch_norm_backward,
     batch_norm_inference,
-    embedding,
-    embedding_backward,
     layer_norm,
     layer_norm_backward,
     lstm,

@@ -277,6 +277,10 @@ class SVG(str):
     '<svg></svg>'
     """
 
+    def __new__(cls, text: str = "") -> "SVG":
+        """Return `text` as a picture."""
+        return super().__new__(cls, text)
+
     def _repr_svg_(self) -> str:
         return str(self)
 

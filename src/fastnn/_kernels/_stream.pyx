@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, binding=True, embedsignature=False
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: binding=True, embedsignature=False
 """Single steps of a stream, where checking arrays from Python would take longer than the step."""
 
 cimport numpy as cnp

@@ -17,7 +17,7 @@ __all__ = ["BLOCK", "DTYPES", "SCALE", "UNSIGNED", "Arena", "pack", "unpack"]
 
 BLOCK = 256  # elements that share a scale
 SCALE = "_scale"  # what the name of a state's scales ends with
-DTYPES = {"bfloat16": np.dtype(np.uint16), "int8": np.dtype(np.uint8)}
+DTYPES: dict[str, np.dtype[Any]] = {"bfloat16": np.dtype(np.uint16), "int8": np.dtype(np.uint8)}
 UNSIGNED = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum"})
 
 
@@ -41,13 +41,13 @@ def unpack(name: str, packed: NDArray[Any], scale: NDArray[Any] | None = None) -
     if packed.dtype.kind == "f":
         return packed
     if scale is None:
-        bits: NDArray[np.uint32] = packed.astype(np.uint32) << 16
+        bits: NDArray[Any] = packed.astype(np.uint32) << 16
         return bits.view(np.float32)
     code = packed.reshape(-1).astype(np.uint32)
     marked = np.repeat(scale, BLOCK)[: code.size]
     base = np.abs(marked)
     largest = 255 if name in UNSIGNED else 127
-    values = (base.view(np.uint32) + ((code & largest) << 20)).view(np.float32)
+    values: NDArray[Any] = (base.view(np.uint32) + ((code & largest) << 20)).view(np.float32)
     if name not in UNSIGNED:
         values = np.where(code & 128, base - values, values - base)
     values[(marked < 0) & ((code & largest) == largest)] = np.nan

@@ -1,0 +1,82 @@
+"""The public face: documented, importable without extras, and as README.md shows it."""
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastnn
+
+README = Path(__file__).parents[1] / "README.md"
+MODULES = [
+    fastnn, fastnn.callbacks, fastnn.initializers, fastnn.layers, fastnn.losses, fastnn.ops,
+    fastnn.optim, fastnn.plot, fastnn.preprocessing, fastnn.schedules,
+]  # fmt: skip
+PUBLIC = {
+    f"{module.__name__}.{name}": getattr(module, name)
+    for module in MODULES
+    for name in getattr(module, "__all__", [n for n in vars(module) if not n.startswith("_")])
+    if callable(getattr(module, name))
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_everything_public_is_documented(name):
+    thing = PUBLIC[name]
+    assert inspect.signature(thing) is not None
+    assert inspect.getdoc(thing), f"{name} has no docstring"
+    if inspect.isclass(thing):
+        for member, value in inspect.getmembers(thing, inspect.isfunction):
+            if not member.startswith("_"):
+                assert inspect.getdoc(value), f"{name}.{member} has no docstring"
+
+
+def test_import_needs_numpy_alone():
+    code = (
+        "import sys, fastnn\n"
+        "extras = {'matplotlib', 'sklearn', 'tqdm', 'torch', 'jax', 'onnx', 'mpi4py', 'scipy'}\n"
+        "print(sorted(extras & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_module_tells_its_configuration():
+    done = subprocess.run(
+        [sys.executable, "-m", "fastnn"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.startswith(f"fastnn {fastnn.__version__}")
+    assert "instruction set:" in done.stdout
+
+
+def test_an_unknown_instruction_set_is_named():
+    done = subprocess.run(
+        [sys.executable, "-c", "import fastnn"], capture_output=True, text=True, timeout=60,
+        env={"FASTNN_ISA": "v9", "PATH": ""}, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "FASTNN_ISA: expected one of" in done.stderr
+    assert "'v9'" in done.stderr
+
+
+def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
+    pytest.importorskip("sklearn")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
+    assert len(blocks) >= 3
+    names = {}
+    for block in blocks:
+        exec(compile(block, str(README), "exec"), names)
+
+
+def test_threads_are_checked():
+    limit = fastnn.get_num_threads()
+    for bad, error in ((0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError)):
+        with pytest.raises(error, match="n: expected"):
+            fastnn.set_num_threads(bad)
+    assert fastnn.get_num_threads() == limit
