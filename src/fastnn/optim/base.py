@@ -307,8 +307,9 @@ class Optimizer:
         sign = -1.0 if self.maximize else 1.0
         rows = []
         for t in range(self.t, self.t + steps):
-            scalars = [(sign, *self._scalars(self._at(g, t), t + 1)) for g in self.groups]
-            rows += [scalars[g] for g in self._rule_groups]
+            for number in self._rule_groups:
+                hyper = self._at(self.groups[number], t)
+                rows.append((sign, *self._scalars(hyper, t + 1)))
         return rows
 
     def _prepare(
