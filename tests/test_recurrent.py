@@ -234,7 +234,7 @@ def test_learns_inside_a_model(rng):
     )
     optimizer = fastnn.optim.Adam(model.parameters(), lr=0.02)
     trainer = fastnn.Trainer(model, "cross_entropy", optimizer)
-    trainer.fit(x, labels, epochs=30, batch_size=32, progress=False, rng=0)
+    trainer.fit(x, labels, epochs=80, batch_size=32, progress=False, rng=0)
     assert (trainer.predict(x).argmax(axis=1) == labels).mean() > 0.97
 
 
