@@ -45,8 +45,10 @@ static ptrdiff_t border(ptrdiff_t n, ptrdiff_t grain, int part, int parts) {
 static void run_thread(const fastnn_run *r, meeting *m, int thread, int threads) {
     fastnn_fpmode mode = fastnn_fpmode_flush();
     char *scratch = r->scratch + (ptrdiff_t)thread * FASTNN_SCRATCH;
-    ptrdiff_t row_begin = border(r->rows, 8, thread, threads);
-    ptrdiff_t row_end = border(r->rows, 8, thread + 1, threads);
+    /* with few rows an even share counts for more than whole blocks */
+    const ptrdiff_t grain = r->rows >= 64 * threads ? 8 : 1;
+    ptrdiff_t row_begin = border(r->rows, grain, thread, threads);
+    ptrdiff_t row_end = border(r->rows, grain, thread + 1, threads);
     for (ptrdiff_t i = 0; i < r->count; i++) {
         const fastnn_call *c = &r->calls[i];
         /* Rows stay with their thread; anything else waits for the calls before it. */
