@@ -141,6 +141,10 @@ def _initialise():
 
 _initialise()
 
+# GNU OpenMP's threads do not survive a fork, and its next parallel region would wait for them.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: set_num_threads(1))
+
 
 # For the other compiled modules ---------------------------------------------------------------
 
