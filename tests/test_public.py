@@ -12,7 +12,7 @@ import fastnn
 
 README = Path(__file__).parents[1] / "README.md"
 MODULES = [
-    fastnn, fastnn.callbacks, fastnn.initializers, fastnn.layers, fastnn.losses, fastnn.ops,
+    fastnn, fastnn.analysis, fastnn.callbacks, fastnn.initializers, fastnn.layers, fastnn.losses, fastnn.ops,
     fastnn.optim, fastnn.plot, fastnn.preprocessing, fastnn.schedules,
 ]  # fmt: skip
 PUBLIC = {

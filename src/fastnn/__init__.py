@@ -16,6 +16,7 @@ True
 """
 
 from fastnn import (
+    analysis,
     callbacks,
     initializers,
     layers,
@@ -42,6 +43,7 @@ __all__ = [
     "ModelCheckpoint",
     "TerminateOnNaN",
     "Trainer",
+    "analysis",
     "callbacks",
     "get_num_threads",
     "initializers",

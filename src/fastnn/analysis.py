@@ -1,0 +1,267 @@
+r"""Analysis of a loss around a model's parameters: its largest curvature and a learning rate.
+
+Nothing here changes the model: parameters, gradients, running statistics and random states are put
+back bit for bit, also after an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastnn._arrays import describe
+from fastnn._checks import generator, number
+from fastnn._loss import Loss
+from fastnn.layers.base import Layer
+from fastnn.layers.linear import positive
+from fastnn.training import Trainer
+
+__all__ = ["dominant_eigenvalue", "suggest_lr"]
+
+Vector = NDArray[np.float64]
+AnyLoss = str | Loss | Callable[..., tuple[float, ArrayLike]]
+
+
+def dominant_eigenvalue(
+    model: Layer,
+    loss: AnyLoss,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    iterations: int = 50,
+    tol: float = 1e-3,
+    epsilon: float | None = None,
+    rng: int | np.random.Generator | None = None,
+) -> float:
+    r"""Estimate the Hessian's eigenvalue of largest magnitude, by power iteration.
+
+    With g the gradient of the loss over the batch with respect to all parameters θ, repeat
+
+    .. math::
+        Hv \approx \frac{g(\theta + \epsilon v) - g(\theta - \epsilon v)}{2 \epsilon}, \quad
+        \lambda = v^T H v, \quad v \leftarrow \frac{Hv}{\|Hv\|}
+
+    from a random unit vector v until :math:`\|Hv - \lambda v\| \le tol \, |\lambda|`, which puts an
+    eigenvalue within ``tol * abs(λ)`` of λ.
+
+    Parameters
+    ----------
+    model : Layer
+    loss : str or callable
+        As of `Trainer`.
+    x : array_like, shape (batch, ...)
+    y : array_like
+        What the loss compares the predictions with.
+    iterations : int
+        Largest number of products Hv, each of which takes two gradients.
+    tol : float
+        Relative tolerance, > 0.
+    epsilon : float, optional
+        Length of the step from θ, > 0. By default :math:`u^{1/3} (1 + \|\theta\|)` with u the
+        machine epsilon of the model's dtype, which balances truncation and rounding.
+    rng : int, numpy.random.Generator or None
+        Draws the first v; the result is the same for the same int.
+
+    Returns
+    -------
+    float
+        λ, negative where the loss curves downwards most; 0 if the Hessian vanishes along v.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong kind.
+    ValueError
+        If one is out of range, `x` or `y` do not fit the model, the model has no parameters, or a
+        gradient is not finite.
+
+    Notes
+    -----
+    LeCun, Simard & Pearlmutter 1992, "Automatic learning rate maximization by on-line estimation of
+    the Hessian's eigenvectors", equations 5 and 6, with central in place of one-sided differences.
+    Pearlmutter 1994, "Fast exact multiplication by the Hessian", has Hv without differences.
+
+    The loss is that of a training step: batch normalization uses the statistics of the batch, and
+    dropout the same masks throughout. Convergence is slow where two eigenvalues have nearly the
+    same magnitude; with opposite signs, λ may then lie between them.
+
+    Examples
+    --------
+    A mean of squares over n samples has the Hessian 2 XᵀX / n:
+
+    >>> import numpy as np, fastnn
+    >>> from fastnn.analysis import dominant_eigenvalue
+    >>> x = np.array([[3.0, 0.0], [0.0, 1.0]])
+    >>> model = fastnn.Linear(2, 1, bias=False, dtype="float64", rng=0)
+    >>> round(dominant_eigenvalue(model, "mse", x, np.zeros((2, 1)), rng=0), 3)
+    9.0
+    """
+    iterations, tol, epsilon = _checked(iterations, tol, epsilon)
+    with _Gradients(model, loss, x, y, epsilon) as gradients:
+        return _power_iteration(gradients, iterations, tol, generator(rng))
+
+
+def suggest_lr(
+    model: Layer,
+    loss: AnyLoss,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    iterations: int = 50,
+    tol: float = 1e-3,
+    epsilon: float | None = None,
+    rng: int | np.random.Generator | None = None,
+) -> float:
+    r"""Return the learning rate :math:`1 / \lambda_{max}` for plain gradient descent.
+
+    It removes the error along the direction of largest curvature in one step; from
+    :math:`2 / \lambda_{max}` on, gradient descent diverges (on a quadratic loss).
+
+    Parameters
+    ----------
+    model, loss, x, y, iterations, tol, epsilon, rng
+        As of `dominant_eigenvalue`. Take a batch that is large enough to stand for the data.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong kind.
+    ValueError
+        As `dominant_eigenvalue`, and if the loss curves upwards in no direction.
+
+    Notes
+    -----
+    LeCun, Simard & Pearlmutter 1992, section 2. :math:`\lambda_{max}` is the largest eigenvalue,
+    not the largest in magnitude: if the power iteration finds a negative λ, a second one on
+    :math:`H - \lambda I` finds it.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> from fastnn.analysis import suggest_lr
+    >>> x = np.array([[3.0, 0.0], [0.0, 1.0]])
+    >>> model = fastnn.Linear(2, 1, bias=False, dtype="float64", rng=0)
+    >>> round(suggest_lr(model, "mse", x, np.zeros((2, 1)), rng=0), 3)
+    0.111
+    """
+    iterations, tol, epsilon = _checked(iterations, tol, epsilon)
+    rng = generator(rng)
+    with _Gradients(model, loss, x, y, epsilon) as gradients:
+        largest = _power_iteration(gradients, iterations, tol, rng)
+        if largest < 0:
+            largest = _power_iteration(gradients, iterations, tol, rng, shift=largest)
+    # Below that, the inverse overflows.
+    if not largest > np.finfo(np.float64).tiny:
+        raise ValueError(
+            f"loss: expected one that curves upwards in some direction, got λ_max = {largest:.3g}"
+        )
+    return 1 / largest
+
+
+def _checked(iterations: Any, tol: Any, epsilon: Any) -> tuple[int, float, float | None]:
+    for name, value in ("tol", tol), ("epsilon", epsilon):
+        if not (name == "epsilon" and value is None) and number(name, value) == 0:
+            raise ValueError(f"{name}: expected a number > 0, got {value!r}")
+    return positive("iterations", iterations), tol, epsilon
+
+
+def _power_iteration(
+    gradients: _Gradients, iterations: int, tol: float, rng: np.random.Generator, shift: float = 0.0
+) -> float:
+    """Return the eigenvalue λ of the Hessian that has the largest abs(λ - shift)."""
+    v = rng.standard_normal(gradients.theta.size)
+    v /= np.linalg.norm(v)
+    curvature = 0.0
+    for _ in range(iterations):
+        product = gradients.hessian_times(v)
+        curvature = float(v @ product)
+        product -= shift * v
+        length = float(np.linalg.norm(product))
+        residual = float(np.linalg.norm(product - (curvature - shift) * v))
+        if length == 0 or residual <= tol * abs(curvature):
+            break
+        v = product / length
+    return curvature
+
+
+class _Gradients:
+    """Gradients of the loss at any parameters; on leaving, the model is as it was on entering."""
+
+    def __init__(self, model: Any, loss: Any, x: Any, y: Any, epsilon: float | None) -> None:
+        if not isinstance(model, Layer):
+            raise TypeError(f"model: expected a fastnn layer, got {describe(model)}")
+        self.model, self.loss, self.x, self.y, self.epsilon = model, loss, x, y, epsilon
+
+    def __enter__(self) -> _Gradients:
+        self.engine = self.model._model()
+        self.parameters = self.model.parameters()
+        if not sum(parameter.size for parameter in self.parameters):
+            raise ValueError("model: expected at least one parameter, got none")
+        self.trainer = Trainer(self.model, self.loss, None)
+        self.engine.lock.acquire()
+        try:
+            self.flags = [parameter.grad_ready for parameter in self.parameters]
+            self.pending = self.engine.pending
+            layers = [layer for _, layer in self.model._layers()]
+            self.random = _copies(r for r in (a._random_state for a in layers) if r is not None)
+            self.saved = _copies(
+                [self.engine.data, self.engine.grad]
+                + [buffer.data for layer in layers for buffer in layer._buffers.values()]
+            )
+            self.theta = self._flat("data")
+            if self.epsilon is None:
+                unit = float(np.finfo(self.engine.dtype).eps)
+                self.epsilon = unit ** (1 / 3) * (1 + float(np.linalg.norm(self.theta)))
+        except BaseException:
+            self.engine.lock.release()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        try:
+            _put_back(self.saved + self.random)
+            for parameter, ready in zip(self.parameters, self.flags, strict=True):
+                parameter.grad_ready = ready
+            if self.engine.pending is not self.pending:  # its program has seen other parameters
+                self.engine.pending = None
+        finally:
+            self.engine.lock.release()
+
+    def _flat(self, what: str) -> Vector:
+        arrays = [getattr(parameter, what).ravel() for parameter in self.parameters]
+        return np.concatenate(arrays).astype(np.float64)
+
+    def at(self, theta: Vector) -> Vector:
+        """Return the gradient at `theta`, with the dropout masks of every other gradient."""
+        _put_back(self.random)
+        start = 0
+        for parameter in self.parameters:
+            parameter.data[...] = theta[start : start + parameter.size].reshape(parameter.shape)
+            start += parameter.size
+        self.trainer.step(self.x, self.y)
+        gradient = self._flat("grad")
+        if not np.isfinite(gradient).all():
+            raise ValueError("model: expected finite gradients on this batch, got NaN or infinity")
+        return gradient
+
+    def hessian_times(self, v: Vector) -> Vector:
+        """Return the product of the Hessian and a unit vector."""
+        assert self.epsilon is not None
+        step = self.epsilon * v
+        return (self.at(self.theta + step) - self.at(self.theta - step)) / (2 * self.epsilon)
+
+
+def _copies(arrays: Any) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    return [(array, array.copy()) for array in arrays]
+
+
+def _put_back(saved: list[tuple[NDArray[Any], NDArray[Any]]]) -> None:
+    for array, copy in saved:
+        array[...] = copy
