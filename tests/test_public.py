@@ -12,8 +12,8 @@ import fastnn
 
 README = Path(__file__).parents[1] / "README.md"
 MODULES = [
-    fastnn, fastnn.analysis, fastnn.callbacks, fastnn.initializers, fastnn.layers, fastnn.losses, fastnn.ops,
-    fastnn.optim, fastnn.plot, fastnn.preprocessing, fastnn.schedules,
+    fastnn, fastnn.analysis, fastnn.callbacks, fastnn.initializers, fastnn.layers,
+    fastnn.losses, fastnn.ops, fastnn.optim, fastnn.plot, fastnn.preprocessing, fastnn.schedules,
 ]  # fmt: skip
 PUBLIC = {
     f"{module.__name__}.{name}": getattr(module, name)
