@@ -7,7 +7,6 @@ from fastnn._kernels._program import Program
 from fastnn.builder import Schedule, Value
 
 class LossProgram(Program):
-    steps_taken: int
     total: float
     steps_done: int
     def __init__(

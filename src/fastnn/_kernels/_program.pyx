@@ -111,6 +111,11 @@ cdef class Program:
         ends = []
         j = 0
         self.patches = <Patch *>calloc(sum(map(len, found)) + 1, sizeof(Patch))
+        self.addresses = <char **>calloc(len(self.storages) + 1, sizeof(char *))
+        self.random_count = len(schedule.random_states)
+        self.random_states = <uint64_t **>calloc(self.random_count + 1, sizeof(uint64_t *))
+        if self.patches == NULL or self.addresses == NULL or self.random_states == NULL:
+            raise MemoryError("program")
         for kind in found:
             for address, index, value in kind:
                 self.patches[j].args = <fastnn_args *><uintptr_t>address
@@ -119,11 +124,6 @@ cdef class Program:
                 j += 1
             ends.append(j)
         self.slot_end, self.storage_end, self.size_end, self.scalar_end, self.patch_end = ends
-        self.addresses = <char **>calloc(len(self.storages) + 1, sizeof(char *))
-        self.random_count = len(schedule.random_states)
-        self.random_states = <uint64_t **>calloc(self.random_count + 1, sizeof(uint64_t *))
-        if self.patches == NULL or self.addresses == NULL or self.random_states == NULL:
-            raise MemoryError("program")
         for i in range(self.random_count):
             self.keep.append(schedule.random_states[i])
             self.random_states[i] = <uint64_t *>cnp.PyArray_DATA(
