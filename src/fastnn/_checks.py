@@ -122,6 +122,16 @@ def number(name: str, value: Any, low: float = 0.0, high: float = float("inf")) 
     return result
 
 
+def positive(name: str, value: Any) -> int:
+    """Return `value` as a positive int, or raise."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
+    value = int(value.__index__())
+    if value < 1:
+        raise ValueError(f"{name}: expected a positive integer, got {value}")
+    return value
+
+
 def generator(rng: Any) -> np.random.Generator:
     """Return the generator that an int, a Generator or None (fresh entropy) stands for.
 

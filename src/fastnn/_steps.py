@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn._arrays import describe
+from fastnn._carried_state import CarriedState
 from fastnn._checks import number
 from fastnn._kernels._loss_program import LossProgram
 from fastnn._loss import Loss
@@ -41,6 +43,7 @@ class Stepper:
         l2: float = 0.0,
         clip_norm: float | None = None,
         comm: Any = None,
+        stateful: bool = False,
     ) -> None:
         if not isinstance(model, Layer):
             raise TypeError(f"model: expected a fastnn layer, got {describe(model)}")
@@ -51,6 +54,12 @@ class Stepper:
         self.model, self.optimizer, self.comm = model, optimizer, comm
         self.loss = resolve(loss)
         self.l2, self.clip_norm = number("l2", l2), clip_norm
+        self.stateful, self._carried = bool(stateful), CarriedState()
+        if stateful and any(getattr(layer, "bidirectional", False) for _, layer in model._layers()):
+            raise ValueError(
+                "stateful: expected recurrent layers that read forwards, got a bidirectional one, "
+                "whose second direction starts at the end"
+            )
         self.stop_training = False
         self.history = History()
         self._rng: np.random.Generator | None = None
@@ -78,6 +87,11 @@ class Stepper:
         if self._rng is None:
             self._rng = np.random.default_rng(self._engine.rng.integers(2**63))
         return self._rng
+
+    def reset_state(self) -> None:
+        """Begin new sequences with the next step, in a trainer with ``stateful=True``."""
+        with self.model._model().lock:
+            self._carried.reset()
 
     # One step --------------------------------------------------------------------------------
 
@@ -119,17 +133,21 @@ class Stepper:
                 if not isinstance(self.loss, Loss):
                     return self._custom_step(x, y, sample_weight)
                 program, x, y, sample_weight = self._convert(x, y, sample_weight)
+            if self.stateful:
+                self._carried.bind(program, len(x))
             optimizer = self.optimizer
             if optimizer is None or self.comm is not None:
                 loss = program.step(x, y, sample_weight)
                 self._finish_step()
-                return loss
-            with optimizer._lock:
-                table = optimizer._prepare(self._gradients, 1, self.clip_norm)
-                loss = program.step(x, y, sample_weight, table)
-                optimizer._commit()
-            if not self._marked:
-                self._mark()
+            else:
+                with optimizer._lock:
+                    table = optimizer._prepare(self._gradients, 1, self.clip_norm)
+                    loss = program.step(x, y, sample_weight, table)
+                    optimizer._commit()
+                if not self._marked:
+                    self._mark()
+            if self.stateful:
+                self._carried.commit()
         return loss
 
     def _mark(self) -> None:
@@ -153,13 +171,26 @@ class Stepper:
         """Take a step with a loss in Python."""
         if self.model._engine is not self._engine:
             self._attach()
-        pred = self.model.forward(self._samples(x), training=True)
-        weights = () if sample_weight is None else (sample_weight,)
-        loss, gradient = self.loss(pred, y, *weights)
-        self.model.backward(gradient)
+        x, model, program = self._samples(x), self.model, None
+        forward, backward = model.forward, model.backward
+        if self.stateful:
+            program = model._program(x.shape[1:], True)
+            self._carried.bind(program, len(x))
+            # an LSTM's own methods would start at zero
+            forward, backward = partial(Layer.forward, model), partial(Layer.backward, model)
+        try:
+            pred = forward(x, training=True)
+            weights = () if sample_weight is None else (sample_weight,)
+            loss, gradient = self.loss(pred, y, *weights)
+            backward(gradient)
+        finally:
+            if program is not None:
+                self._carried.release(program)
         if self.l2:
             loss += l2_penalty(self.model.parameters(), self.l2)
         self._finish_step()
+        if self.stateful:
+            self._carried.commit()
         return float(loss)
 
     def _samples(self, x: Any) -> Array:

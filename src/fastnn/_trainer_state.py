@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn._arrays import describe
+from fastnn._carried_state import CarriedState
 from fastnn.checkpoint import read_safetensors, save_safetensors
 from fastnn.optim import Optimizer
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["restore_trainer", "save_trainer"]
 
 Array = NDArray[Any]
-_KEY = "fastnn.trainer"
+_KEY, _CARRIED = "fastnn.trainer", "carried."
 
 
 def _model_arrays(model: Any) -> dict[str, Array]:
@@ -47,9 +48,10 @@ def save_trainer(trainer: Trainer, path: str | PathLike[str]) -> None:
     with trainer.model._model().lock, optimizer._lock:
         described = optimizer._describe()
         arrays = _model_arrays(trainer.model) | _optimizer_arrays(described.pop("state"))
+        arrays |= {_CARRIED + name: state for name, state in trainer._carried.states.items()}
         rest = {
             "optimizer": described, "l2": trainer.l2, "clip_norm": trainer.clip_norm,
-            "rng": trainer.rng.bit_generator.state,
+            "stateful": trainer.stateful, "rng": trainer.rng.bit_generator.state,
         }  # fmt: skip
         # numpy scalars among the hyper-parameters become Python's
         save_safetensors(path, arrays, {_KEY: json.dumps(rest, default=lambda v: v.item())})
@@ -64,12 +66,16 @@ def restore_trainer(
         saved = json.loads(metadata[_KEY])
         rng = np.random.default_rng(0)
         rng.bit_generator.state = saved["rng"]
-        state, l2, clip_norm = dict(saved["optimizer"]), float(saved["l2"]), saved["clip_norm"]
+        state = dict(saved["optimizer"])
+        options = {"l2": float(saved["l2"])}
+        options |= {name: saved[name] for name in ("clip_norm", "stateful")}
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: expected a file written by Trainer.save: {error!r}") from None
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer: expected a fastnn optimizer, got {describe(optimizer)}")
-    trainer = cls(model, loss, optimizer, l2=l2, clip_norm=clip_norm, comm=comm)
+    trainer = cls(model, loss, optimizer, comm=comm, **options)
+    names = [name for name in tensors if trainer.stateful and name.startswith(_CARRIED)]
+    carried = {name.removeprefix(_CARRIED): tensors.pop(name) for name in names}
     with model._model().lock, optimizer._lock:
         own = _model_arrays(model)
         states = optimizer._describe()["state"]
@@ -93,5 +99,5 @@ def restore_trainer(
             raise ValueError(f"{path}: {error}") from error
         for name, array in own.items():
             array[...] = tensors[name]
-        trainer._rng = rng
+        trainer._rng, trainer._carried = rng, CarriedState(carried)
     return trainer

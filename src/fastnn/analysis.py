@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn._arrays import describe
-from fastnn._checks import generator, number
+from fastnn._checks import generator, number, positive
 from fastnn._loss import Loss
 from fastnn.layers.base import Layer
-from fastnn.layers.linear import positive
 from fastnn.training import Trainer
 
 __all__ = ["dominant_eigenvalue", "suggest_lr"]

@@ -141,6 +141,7 @@ class Builder:
         self.dtype, self.training = np.dtype(dtype), training
         self.scopes = []
         self.random_states = []
+        self.carried = []
         self.minimum_rows = 0
         self._path = []
         self._operations = {FORWARD: [], BACKWARD: [], GRADIENT: []}
@@ -217,6 +218,18 @@ class Builder:
         details = {"split": SERIAL, "outputs": outputs, "python": function, "sizes": (RowCount(),)}
         return self._append(stage, function.__qualname__, pointers, **details)
 
+    def carry(self, name, shape):
+        """Ask for the state at a sequence's start and at its end, both arrays of the caller.
+
+        A trainer that continues sequences hands on the second as the first of the next batch.
+        """
+        start, end = (
+            self.value(shape, f"{which}_{name}", slot=".".join([*self._names(), f"{which}_{name}"]))
+            for which in ("initial", "final")
+        )
+        self.carried.append((start, end))
+        return start, end
+
     def random_state(self, state):
         """Register a `(key, step)` pair whose step advances at every training forward pass."""
         self.random_states.append(state)
@@ -226,12 +239,15 @@ class Builder:
     def scope(self, name, layer, x):
         """Name what is planned inside after the layer that plans it."""
         self._path.append(name)
-        scope = Scope(".".join(filter(None, self._path)), layer, len(self._path), x)
+        scope = Scope(".".join(self._names()), layer, len(self._path), x)
         self.scopes.append(scope)
         try:
             yield scope
         finally:
             self._path.pop()
+
+    def _names(self):
+        return [name for name in self._path if name]
 
     def plan(self, layer, x, name=""):
         """Plan a layer inside a scope of that name; shapes that do not fit name the layer."""
@@ -251,7 +267,7 @@ class Builder:
         if stage != FORWARD and not self.training:
             return None
         op = Operation(stage, kernel, pointers, sizes, scalars, split, rows, outputs, in_place,
-                       flops, ".".join(filter(None, self._path)), python)
+                       flops, ".".join(self._names()), python)
         self._operations[stage].append(op)
         return op
 
@@ -389,6 +405,7 @@ class Schedule:
         self.operations, self.calls = operations, calls
         self.dtype, self.scopes = builder.dtype, builder.scopes
         self.random_states, self.minimum_rows = builder.random_states, builder.minimum_rows
+        self.carried = builder.carried
 
     @property
     def values(self):

@@ -1,4 +1,4 @@
-"""Put data on a common scale, and put new data on the same one.
+"""Put data on a common scale, and new data on the same one; cut long sequences into batches.
 
 >>> import numpy as np
 >>> from fastnn import preprocessing
@@ -23,11 +23,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastnn._checks import as_array
+from fastnn._checks import as_array, positive
 
 Axis = int | Sequence[int] | None
 
-__all__ = ["Statistics", "center", "rescale", "standardize"]
+__all__ = ["Statistics", "center", "continue_rows", "rescale", "standardize"]
 
 
 class Statistics(NamedTuple):
@@ -249,6 +249,56 @@ def rescale(x: ArrayLike, axis: Axis = 0) -> tuple[np.ndarray, Statistics]:
     # Measured from the rounded middle, so that no quotient exceeds 1.
     half = np.maximum(high - middle, middle - low)
     return _result(x, axes, middle, np.where(half == 0, 1, half))
+
+
+def continue_rows(sequence: ArrayLike, batch_size: int, steps: int) -> np.ndarray:
+    """Cut one long sequence into batches whose rows continue those of the batch before.
+
+    The sequence is parted into `batch_size` stretches of equal length, and these into windows of
+    `steps` elements: batch k holds the k-th window of every stretch. What is left at the end, less
+    than ``batch_size * steps`` elements, is dropped.
+
+    Parameters
+    ----------
+    sequence : array_like, shape (length, ...)
+        Of any dtype.
+    batch_size : int
+        Stretches that are read side by side.
+    steps : int
+        Elements of a window; gradients go back that far.
+
+    Returns
+    -------
+    ndarray, shape (windows * batch_size, steps, ...)
+        For `Trainer.fit` with ``stateful=True``, ``shuffle=False`` and this batch size.
+
+    Raises
+    ------
+    TypeError
+        If a size is no integer.
+    ValueError
+        If a size is not positive, or the sequence is too short for one window of each stretch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn import preprocessing
+    >>> preprocessing.continue_rows(np.arange(14), batch_size=2, steps=3)
+    array([[ 0,  1,  2],
+           [ 6,  7,  8],
+           [ 3,  4,  5],
+           [ 9, 10, 11]])
+    """
+    x = np.asarray(sequence)
+    batch, steps = positive("batch_size", batch_size), positive("steps", steps)
+    windows = len(x) // (batch * steps) if x.ndim else 0
+    if windows == 0:
+        raise ValueError(
+            f"sequence: expected at least batch_size * steps = {batch * steps} elements, "
+            f"got shape {x.shape}"
+        )
+    stretches = x[: batch * windows * steps].reshape(batch, windows, steps, *x.shape[1:])
+    return stretches.swapaxes(0, 1).reshape(windows * batch, steps, *x.shape[1:])
 
 
 def _result_dtype(x: np.ndarray) -> np.dtype:

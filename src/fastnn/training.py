@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn._arrays import as_input, describe, view
-from fastnn._checks import generator, output
+from fastnn._carried_state import CarriedState
+from fastnn._checks import generator, output, positive
 from fastnn._loss import Loss
 from fastnn._metrics import Metric, resolve_metrics
 from fastnn._steps import Stepper
@@ -20,13 +21,14 @@ from fastnn._trainer_state import restore_trainer, save_trainer
 from fastnn.callbacks import CallbackList, ProgressBar
 from fastnn.history import History
 from fastnn.layers.base import Layer
-from fastnn.layers.linear import positive
 from fastnn.optim import Optimizer
 
 __all__ = ["History", "Trainer"]
 
 Array = NDArray[Any]
 
+# Samples that are predicted at a time.
+_PREDICTED = 256
 # Seconds that `fit` stays in C before it looks for signals and shows its progress.
 _AT_A_TIME = 0.05
 
@@ -50,6 +52,10 @@ class Trainer(Stepper):
     clip_norm : float, optional
         Largest norm of all gradients together; larger ones are scaled down. It goes before the
         optimizer's own.
+    stateful : bool
+        Whether recurrent layers start a batch in the state in which they ended the one before:
+        sequence j of a batch continues sequence j of the last one, and gradients end at the
+        borders (truncated back-propagation through time). See Notes.
     comm : mpi4py.MPI.Comm, optional
         Processes that train copies of the model together, each on its own data: gradients are
         averaged before every update. Give the models the same `rng`, and every process as many
@@ -57,7 +63,7 @@ class Trainer(Stepper):
 
     Attributes
     ----------
-    model, loss, optimizer, l2, clip_norm, comm
+    model, loss, optimizer, l2, clip_norm, comm, stateful
         As given; `loss` is resolved.
     stop_training : bool
         Set by callbacks to end `fit` after the present epoch.
@@ -73,6 +79,13 @@ class Trainer(Stepper):
     Notes
     -----
     Threads may share a trainer: each call locks model and optimizer.
+
+    With `stateful`, `fit` starts each epoch with new sequences and takes them in order
+    (``shuffle=False``) in batches of equal size, as
+    :func:`fastnn.preprocessing.continue_rows` cuts them; `step` goes on until `reset_state`.
+    `predict` and `evaluate` start at zero and carry a state of their own from batch to batch.
+    Williams and Peng, "An efficient gradient-based algorithm for on-line training of recurrent
+    network trajectories", Neural Computation 2(4), 1990.
 
     Examples
     --------
@@ -149,12 +162,17 @@ class Trainer(Stepper):
             raise ValueError("optimizer: expected one to train with, got None")
         measured = resolve_metrics(metrics, self.loss)
         stream = None if rng is None else generator(rng)
+        if self.stateful and shuffle:
+            raise ValueError("shuffle: expected False with stateful=True, got True")
         with self.model._model().lock:
             in_c = isinstance(self.loss, Loss) and self.comm is None
             data = self._data(x, y, sample_weight, in_c)
             self._check_batches(data, batch_size)
             validation = self._validation(validation_data)
+            if validation is not None:
+                self._check_continuing(len(validation[0]), batch_size)
         samples, self._at_once = len(data[0]), 1
+        at_a_time = batch_size if self.stateful else _PREDICTED
         callbacks = CallbackList(callbacks, self)
         bar = ProgressBar()
         if progress:
@@ -165,15 +183,17 @@ class Trainer(Stepper):
             callbacks.on_train_begin()
             for epoch in range(epochs):
                 callbacks.on_epoch_begin(epoch)
+                self._carried.reset()
                 if shuffle:
                     order = (self.rng if stream is None else stream).permutation(samples)
                 else:
                     order = np.arange(samples)
                 logs = {"loss": self._epoch(data, order, batch_size, in_c, bar)}
                 if measured:
-                    logs |= self._measure(measured, data[1], self.predict(data[0]))
+                    logs |= self._measure(measured, data[1], self.predict(data[0], at_a_time))
                 if validation is not None:
-                    logs |= {f"val_{k}": v for k, v in self._score(validation, measured).items()}
+                    score = self._score(validation, measured, at_a_time)
+                    logs |= {f"val_{name}": value for name, value in score.items()}
                 self.history.append(epoch, logs)
                 callbacks.on_epoch_end(epoch, logs)
                 bar.epoch_end(epoch, logs)
@@ -215,7 +235,8 @@ class Trainer(Stepper):
         return x, y, weight
 
     def _check_batches(self, data: tuple[Array, Array, Array | None], batch_size: int) -> None:
-        """Raise if the last batch is too small for the layers that need statistics of a batch."""
+        """Raise if the last batch is too small, for its statistics or to go on from the others."""
+        self._check_continuing(len(data[0]), batch_size)
         if not isinstance(self.loss, Loss):
             return
         program, _ = self._plan(data[0].shape[1:], self.loss.suited_to(data[1]))
@@ -224,6 +245,13 @@ class Trainer(Stepper):
             raise ValueError(
                 f"batch_size: expected batches of at least {least} samples for the statistics of "
                 f"the batch, got {batch_size}, which leaves {last} for the last one"
+            )
+
+    def _check_continuing(self, samples: int, batch_size: int) -> None:
+        if self.stateful and samples % batch_size:
+            raise ValueError(
+                f"batch_size: expected a divisor of the {samples} samples with stateful=True, "
+                f"got {batch_size}"
             )
 
     def _validation(self, given: Any) -> tuple[Array, Array, Array | None] | None:
@@ -270,8 +298,12 @@ class Trainer(Stepper):
                 self._attach()
             program, _ = self._plan(x.shape[1:], self.loss.suited_to(y))
             table = optimizer._prepare(self._gradients, count, self.clip_norm)
+            if self.stateful:
+                self._carried.bind(program, batch_size)
             try:
-                return program.steps(x, y, weight, rows, batch_size, table)
+                result = program.steps(x, y, weight, rows, batch_size, table)
+                self._carried.commit()
+                return result
             finally:
                 optimizer._commit(program.steps_done)
                 if program.steps_done and not self._marked:
@@ -285,7 +317,7 @@ class Trainer(Stepper):
     # Without training ------------------------------------------------------------------------
 
     def predict(
-        self, x: ArrayLike, batch_size: int = 256, out: Array | None = None
+        self, x: ArrayLike, batch_size: int = _PREDICTED, out: Array | None = None
     ) -> Array:
         """Compute the model's output, batch by batch, as it is outside training.
 
@@ -293,7 +325,8 @@ class Trainer(Stepper):
         ----------
         x : array_like, shape (samples, ...)
         batch_size : int
-            Samples at a time; the memory for what lies between the layers is as large.
+            Samples at a time; the memory for what lies between the layers is as large. With
+            `stateful` the number of sequences that continue.
         out : ndarray, shape (samples, ...), optional
             Where the result goes: C-contiguous, of the model's dtype.
 
@@ -316,11 +349,19 @@ class Trainer(Stepper):
             program = self.model._program(x.shape[1:], False)
             shape = (len(x), *program.schedule.y.shape)
             y = output(out, shape, self._engine.dtype, [x])
-            for start in range(0, len(x), batch_size):
-                batch = x[start : start + batch_size]
-                program.bind("x", batch)
-                program.bind("y", y[start : start + batch_size])
-                program.forward(len(batch))
+            self._check_continuing(len(x), batch_size)
+            carried = CarriedState()
+            try:
+                for start in range(0, len(x), batch_size):
+                    batch = x[start : start + batch_size]
+                    program.bind("x", batch)
+                    program.bind("y", y[start : start + batch_size])
+                    if self.stateful:
+                        carried.bind(program, batch_size)
+                    program.forward(len(batch))
+                    carried.commit()
+            finally:
+                carried.release(program)
         return y
 
     def evaluate(
@@ -329,7 +370,7 @@ class Trainer(Stepper):
         y: ArrayLike,
         *,
         sample_weight: ArrayLike | None = None,
-        batch_size: int = 256,
+        batch_size: int = _PREDICTED,
         metrics: Iterable[str | Metric] = (),
     ) -> dict[str, float]:
         """Measure the loss, with its penalty, and metrics on a data set.
@@ -339,7 +380,8 @@ class Trainer(Stepper):
         x, y, sample_weight
             As of `fit`.
         batch_size : int
-            Samples at a time; the result does not depend on it.
+            Samples at a time; the result does not depend on it, save with `stateful`, where it is
+            the number of sequences that continue.
         metrics : list of str or callable
             As of `fit`.
 
@@ -359,7 +401,7 @@ class Trainer(Stepper):
         return self._score(data, measured, batch_size)
 
     def _score(
-        self, data: Any, metrics: Mapping[str, Metric], batch_size: int = 256
+        self, data: Any, metrics: Mapping[str, Metric], batch_size: int = _PREDICTED
     ) -> dict[str, float]:
         x, y, weight = data
         with self.model._model().lock:
@@ -380,8 +422,9 @@ class Trainer(Stepper):
         """Write all that a resumed training needs to a safetensors file.
 
         That is the model's parameters and buffers, the states, step counts and hyper-parameters of
-        the optimizer, `l2`, `clip_norm` and all random states. Schedules, which are functions, and
-        the loss are given anew to `restore`. An existing file is replaced only by a complete one.
+        the optimizer, `l2`, `clip_norm`, all random states and the state of sequences that go on.
+        Schedules, which are functions, and the loss are given anew to `restore`. An existing file
+        is replaced only by a complete one.
 
         Parameters
         ----------

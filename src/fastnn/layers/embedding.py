@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 
 from fastnn import initializers
+from fastnn._checks import positive
 from fastnn.builder import RowCount
 from fastnn.layers.base import Layer
-from fastnn.layers.linear import positive
 
 
 class Embedding(Layer):

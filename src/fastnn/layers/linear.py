@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 from fastnn import initializers
+from fastnn._checks import positive
 from fastnn.builder import RowCount
 from fastnn.layers.base import Layer, rows_and_columns
-
-
-def positive(name, value):
-    """Return `value` as a positive int, or raise."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
-    value = value.__index__()
-    if value < 1:
-        raise ValueError(f"{name}: expected a positive integer, got {value}")
-    return value
 
 
 class Linear(Layer):

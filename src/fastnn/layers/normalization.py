@@ -7,9 +7,9 @@ from math import isfinite, prod
 import numpy as np
 
 from fastnn import initializers
+from fastnn._checks import positive
 from fastnn.builder import ITEMS, RowCount
 from fastnn.layers.base import Layer
-from fastnn.layers.linear import positive
 
 
 def _positive_number(name, value):

@@ -8,9 +8,9 @@ from math import sqrt
 import numpy as np
 
 from fastnn._arrays import as_input
+from fastnn._checks import positive
 from fastnn.builder import ITEMS, RowCount
 from fastnn.layers.base import Layer, _aligned
-from fastnn.layers.linear import positive
 
 
 def _uniform(bound, shape, rng, dtype):
@@ -56,7 +56,8 @@ class LSTM(Layer):
     Notes
     -----
     Hochreiter & Schmidhuber 1997, Neural Computation 9(8), with the forget gate of Gers et al.
-    2000. Inside a container the state starts at zero and sequences have full length.
+    2000. Inside a container sequences have full length, and the state starts at zero unless a
+    trainer with ``stateful=True`` carries it.
 
     Examples
     --------
@@ -153,7 +154,9 @@ class LSTM(Layer):
         builder.forward("lstm_pack", [packed, transposed, bias, *(p.data for p in parameters[1:])],
                         sizes=(hidden,), outputs=3, rows=hidden, split=ITEMS)
 
-        def state(name):
+        initial, final = builder.carry(suffix, (2, hidden))
+
+        def state_gradient(name):
             return builder.value((2, hidden), f"{name}_{suffix}", slot=f"{name}_{suffix}")
 
         products = builder.value((steps, gates))
@@ -168,7 +171,7 @@ class LSTM(Layer):
                         rows=steps, flops=work)
         builder.forward(
             "lstm_forward",
-            [acts, cells, previous, state("final"), y, products, state("initial"), lengths, packed],
+            [acts, cells, previous, final, y, products, initial, lengths, packed],
             sizes=sizes, outputs=5, in_place=True, flops=recurrent + 60 * steps * gates,
         )
         # the backward pass runs in reverse: the recurrence comes first
@@ -176,7 +179,8 @@ class LSTM(Layer):
                          rows=steps, flops=work)
         builder.backward(
             "lstm_backward",
-            [dgates, state("dinitial"), acts, cells, y.grad, state("dfinal"), lengths, transposed],
+            [dgates, state_gradient("dinitial"), acts, cells, y.grad, state_gradient("dfinal"),
+             lengths, transposed],
             sizes=sizes, outputs=2, in_place=True, flops=recurrent + 10 * steps * gates,
         )
         for weight, bias, source, flops in ((weight_ih, bias_ih, x, work),
@@ -229,7 +233,14 @@ class LSTM(Layer):
             for index, (suffix, _, _) in enumerate(self._cells()):
                 program.bind(f"initial_{suffix}", None if initial is None else initial[index])
                 program.bind(f"final_{suffix}", final[index])
-            y = super().forward(x, training)
+            try:
+                y = super().forward(x, training)
+            finally:  # others run this program too: Trainer.predict does
+                for suffix, _, _ in self._cells():
+                    program.bind(f"initial_{suffix}", None)
+                    program.bind(f"final_{suffix}", None)
+                if not training:
+                    program.bind("lengths", None)
             self._final = final
             if training:
                 self._kept = (shape, lengths)
@@ -272,6 +283,10 @@ class LSTM(Layer):
                 program.bind(f"dfinal_{suffix}", None if dfinal is None else dfinal[index])
                 program.bind(f"dinitial_{suffix}", dinitial[index])
             dx = super().backward(dy, accumulate)
+            for suffix, _, _ in self._cells():
+                program.bind(f"dfinal_{suffix}", None)
+                program.bind(f"dinitial_{suffix}", None)
+            program.bind("lengths", None)
             self._initial_grad = dinitial
         return dx
 

@@ -1,0 +1,65 @@
+"""What recurrent layers hand on from one batch to the next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["CarriedState"]
+
+
+class CarriedState:
+    """The states in which the sequences of a batch have ended, for the batch that continues them.
+
+    A run starts from `states` and writes the ones after it elsewhere: they count from `commit` on,
+    so that a batch that failed leaves nothing behind.
+
+    Attributes
+    ----------
+    states : dict of str to ndarray, shape (batch, 2, hidden)
+        h and c by the names under which a program reads them; empty before the first batch.
+    """
+
+    def __init__(self, states: dict[str, NDArray[Any]] | None = None) -> None:
+        self.states: dict[str, NDArray[Any]] = states or {}
+        self._next: dict[str, NDArray[Any]] = {}
+
+    def reset(self) -> None:
+        """Forget: the next batch begins at zero, with any number of sequences."""
+        self.states, self._next = {}, {}
+
+    def bind(self, program: Any, rows: int) -> None:
+        """Let a program take `rows` sequences on from here, over one batch or several.
+
+        Raises
+        ------
+        ValueError
+            If the state is that of another number of sequences, or of another model.
+        """
+        for start, end in program.schedule.carried:
+            state, shape = self.states.get(start.slot), (rows, *start.shape)
+            if state is None:
+                state = self.states[start.slot] = np.zeros(shape, start.dtype)
+            if (state.shape, state.dtype) != (shape, start.dtype):
+                raise ValueError(
+                    f"x: expected sequences that continue the state of {start.slot}, "
+                    f"{state.dtype} {state.shape}, got a batch for {start.dtype} {shape}; "
+                    "reset_state() lets new ones begin"
+                )
+            after = self._next.setdefault(start.slot, np.empty_like(state))
+            after[...] = state
+            # a sequence reads its state before it writes it, so that one array serves for both
+            program.bind(start.slot, after)
+            program.bind(end.slot, after)
+
+    def commit(self) -> None:
+        """Take the states after the run for those to go on from."""
+        self.states, self._next = self._next, self.states
+
+    def release(self, program: Any) -> None:
+        """Let a program that others use too start at zero again."""
+        for start, end in program.schedule.carried:
+            program.bind(start.slot, None)
+            program.bind(end.slot, None)
