@@ -92,6 +92,37 @@ def test_negative_curvature():
     assert dominant_eigenvalue(model, curve(0), x, target, rng=0) == 0
 
 
+def test_iterations_that_run_out_are_told():
+    """The warning has the residual that is left, and points at the caller; an estimate comes."""
+    model = fastnn.Linear(2, 1, bias=False, dtype="float64", rng=0)
+    x, target = np.eye(2), np.array([[4.0], [5.0]])
+    before = everything(model)
+    for iterations, tol in (1, 1e-3), (5, 1e-3), (100, 1e-12):
+        options = {"iterations": iterations, "tol": tol, "rng": 0, "epsilon": 1e-3}
+        with pytest.warns(RuntimeWarning, match="has not converged") as told:
+            found = dominant_eigenvalue(model, curve(1), x, target, **options)
+        assert 4 <= found <= 5 + 1e-9
+        assert told[0].filename == __file__
+        words = str(told[0].message)
+        assert f"after {iterations} products" in words
+        assert f"{found:.4g}" in words
+        left = float(words.split("residual of ")[1].split()[0])
+        # ‖Hv - λv‖ of a unit vector v with the Rayleigh quotient λ, where H has eigenvalues 4 and 5
+        exact = np.sqrt(max((found - 4) * (5 - found), 0)) / found
+        assert left == pytest.approx(exact, rel=0.05, abs=1e-9)
+        assert left > tol
+        with pytest.warns(RuntimeWarning, match="has not converged") as told:
+            rate = suggest_lr(model, curve(1), x, target, **options)
+        assert rate == 1 / found
+        assert told[0].filename == __file__
+    with pytest.warns(RuntimeWarning, match="has not converged"):  # opposite signs: never does
+        dominant_eigenvalue(model, curve(1), x, np.array([[-5.0], [5.0]]), iterations=99, rng=0)
+    with pytest.raises(RuntimeWarning):  # an error here
+        dominant_eigenvalue(model, curve(1), x, target, iterations=1, rng=0)
+    assert everything(model) == before
+    assert dominant_eigenvalue(model, curve(1), x, target, rng=0) == pytest.approx(5, rel=1e-3)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("custom", [False, True])
 def test_model_is_unchanged(dtype, custom):

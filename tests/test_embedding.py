@@ -96,3 +96,18 @@ def test_functions(dtype, rng):
         ops.embedding([6], weight)
     with pytest.raises(TypeError, match="index: expected integers"):
         ops.embedding([0.5], weight)
+
+
+def test_branches_share_their_integers(rng):
+    model = fastnn.Concat(
+        fastnn.Embedding(9, 4), fastnn.Sequential(fastnn.Embedding(5, 2), fastnn.Tanh()), rng=0
+    )
+    x = rng.integers(0, 5, (3, 2))
+    first, second = (p.data[x] for p in model.parameters())
+    np.testing.assert_allclose(model(x), np.concatenate([first, np.tanh(second)], -1), rtol=1e-6)
+    with pytest.raises(ValueError, match="x: expected indices from 0 to 4, got 0 to 8"):
+        model(np.array([0, 8]))
+    with pytest.raises(ValueError, match=r"layer 1 \(Linear\): x: expected float32 numbers"):
+        fastnn.Concat(fastnn.Embedding(9, 4), fastnn.Linear(2, 4), rng=0)(x)
+    with pytest.raises(TypeError, match="x: expected integers"):
+        fastnn.Concat(fastnn.Linear(2, 4), fastnn.Embedding(9, 4), rng=0)(x)

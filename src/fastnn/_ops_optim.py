@@ -3,13 +3,15 @@
 Arithmetic is IEEE throughout: denormals are kept. `fastnn.optim` takes one step over many arrays.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastnn._arrays import as_input, as_target, sort_memory
+from fastnn._arrays import as_input, as_target, describe, sort_memory, view
 from fastnn._kernels import _core
 from fastnn.optim import LAMB, NAG, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from fastnn.optim.base import check_hyper_parameter
@@ -406,30 +408,40 @@ def lamb_step(
     _call("lamb_finish", arrays, (*scalars, float(ratio)))
 
 
-def clip_grad_norm(grads: list[Any], max_norm: float) -> float:
+def clip_grad_norm(
+    grads: Iterable[Any], max_norm: float, *, error_if_nonfinite: bool = False
+) -> float:
     """Scale gradients in place so that their norm, taken together, is at most `max_norm`.
 
     Parameters
     ----------
-    grads : list of array of float32 or float64, any shapes
+    grads : iterable of array of float32 or float64, any shapes
         Changed in place, unless their norm is within the limit.
     max_norm : float
         The limit, > 0.
+    error_if_nonfinite : bool
+        Raise if the norm is infinite or NaN. Otherwise the gradients are multiplied by
+        ``max_norm / norm`` then too: all become NaN, or 0 where only others are infinite.
 
     Returns
     -------
     float
-        The Euclidean norm of all of them before, summed in double.
+        The Euclidean norm of all of them before, right also where squares leave the range of
+        float64.
 
     Raises
     ------
     TypeError, ValueError
-        For a wrong kind of array, or `max_norm` out of range. Nothing has been changed then.
+        For a wrong kind of array, arrays that overlap, or `max_norm` out of range.
+    RuntimeError
+        If `error_if_nonfinite` is set and the norm is infinite or NaN. Nothing has been changed
+        after any of these.
 
     Notes
     -----
-    PyTorch divides by the norm + 1e-6 and so stays a little below the limit. An optimizer's
-    `clip_norm` does the same without a pass over memory of its own, and leaves the gradients alone.
+    As ``torch.nn.utils.clip_grad_norm_``, which divides by the norm + 1e-6 and so stays a little
+    below the limit. An optimizer's `clip_norm` does it without a pass over memory of its own and
+    leaves the gradients alone; there NaN stays in its element, and `check_finite` refuses it.
 
     Examples
     --------
@@ -440,15 +452,44 @@ def clip_grad_norm(grads: list[Any], max_norm: float) -> float:
     >>> g
     array([0.6, 0.8])
     """
-    check_hyper_parameter("clip_norm", max_norm)
+    if not isinstance(max_norm, Real) or isinstance(max_norm, bool):
+        raise TypeError(f"max_norm: expected a number > 0, got {max_norm!r}")
+    if not max_norm > 0:
+        raise ValueError(f"max_norm: expected a number > 0, got {max_norm!r}")
+    check_hyper_parameter("error_if_nonfinite", error_if_nonfinite)
+    if isinstance(grads, Mapping) or view(grads) is not None or not isinstance(grads, Iterable):
+        raise TypeError(f"grads: expected a list of arrays, got {describe(grads)}")
     arrays = [as_target(grad, f"grads[{i}]") for i, grad in enumerate(grads)]
     starts = [array.ctypes.data for array in arrays]
     sort_memory(starts, [array.nbytes for array in arrays], lambda i: f"grads[{i}]")
+    norm = _norm(arrays)
+    if error_if_nonfinite and not math.isfinite(norm):
+        raise RuntimeError(
+            f"grads: expected a finite norm, as error_if_nonfinite is set, got {norm}"
+        )
+    if not norm <= max_norm:
+        factor = float(max_norm) / norm
+        with np.errstate(all="ignore"):  # 0 times infinity is NaN, and NaN stays
+            for array in arrays:
+                if factor >= np.finfo(array.dtype).tiny:
+                    array *= array.dtype.type(factor)
+                else:  # in two steps: as a denormal it has lost digits
+                    for _ in range(2):
+                        array *= array.dtype.type(math.sqrt(max_norm) / math.sqrt(norm))
+    return norm
+
+
+def _norm(arrays: list[NDArray[Any]]) -> float:
+    """Return the Euclidean norm of all arrays together, summed in double."""
     sums = np.zeros(2)
     for array in arrays:
         _core.call("square_sum", array.dtype, (sums, array), items=array.size)
-    norm = float(np.sqrt(sums[0]))
-    if norm > max_norm:
-        for array in arrays:
-            array *= array.dtype.type(max_norm / norm)
-    return norm
+    if 1e-280 < sums[0] < math.inf:
+        return math.sqrt(sums[0])
+    # Squares may have left the range of double: divide by the largest value first.
+    with np.errstate(all="ignore"):
+        largest = float(np.max([np.abs(a).max(initial=0) for a in arrays], initial=0))
+        if largest == 0 or not math.isfinite(largest):
+            return largest
+        squares = sum(float(np.square(a / largest, dtype=np.float64).sum()) for a in arrays)
+    return largest * math.sqrt(squares)

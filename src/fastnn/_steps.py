@@ -162,6 +162,8 @@ class Stepper:
             np.copyto(self._sent, gradient)
             self.comm.Allreduce(self._sent, gradient)
             gradient /= self.comm.Get_size()
+            for parameter in self.model.parameters():
+                parameter.mark_dense()  # rows that other processes have used
         if self.optimizer is not None:
             with self.optimizer._lock:
                 self.optimizer._prepare(self._gradients, 1, self.clip_norm).run()
@@ -228,7 +230,8 @@ def make_program(
 
     Returns the program and the shape of the predictions for one sample.
     """
-    dtype, builder = model._model().dtype, Builder(model._model().dtype, training=True)
+    dtype = model._model().dtype
+    builder = Builder(dtype, training=True, dense=l2 > 0)
     pred = builder.plan(model, model._input(builder, shape))
     if not loss.elementwise and not pred.shape:
         raise ValueError(

@@ -6,6 +6,8 @@ back bit for bit, also after an error.
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -49,13 +51,15 @@ def dominant_eigenvalue(
     Parameters
     ----------
     model : Layer
+        A layer or container with parameters.
     loss : str or callable
         As of `Trainer`.
     x : array_like, shape (batch, ...)
-    y : array_like
+        Inputs of the model.
+    y : array_like, shape (batch, ...) or (batch,)
         What the loss compares the predictions with.
     iterations : int
-        Largest number of products Hv, each of which takes two gradients.
+        Largest number of products Hv, each of which takes two gradients, > 0.
     tol : float
         Relative tolerance, > 0.
     epsilon : float, optional
@@ -67,7 +71,8 @@ def dominant_eigenvalue(
     Returns
     -------
     float
-        λ, negative where the loss curves downwards most; 0 if the Hessian vanishes along v.
+        λ, negative where the loss curves downwards most; 0 if the Hessian vanishes along v. The
+        last estimate if the iterations ran out, which a warning tells.
 
     Raises
     ------
@@ -76,6 +81,12 @@ def dominant_eigenvalue(
     ValueError
         If one is out of range, `x` or `y` do not fit the model, the model has no parameters, or a
         gradient is not finite.
+
+    Warns
+    -----
+    RuntimeWarning
+        If `iterations` products were not enough for `tol`; it names the relative residual
+        :math:`\|Hv - \lambda v\| / |\lambda|` that is left.
 
     Notes
     -----
@@ -121,12 +132,25 @@ def suggest_lr(
 
     Parameters
     ----------
-    model, loss, x, y, iterations, tol, epsilon, rng
-        As of `dominant_eigenvalue`. Take a batch that is large enough to stand for the data.
+    model : Layer
+        A layer or container with parameters.
+    loss : str or callable
+        As of `Trainer`.
+    x : array_like, shape (batch, ...)
+        Inputs of the model; take a batch that is large enough to stand for the data.
+    y : array_like, shape (batch, ...) or (batch,)
+        What the loss compares the predictions with.
+    iterations : int
+        Largest number of products Hv of each power iteration, of which there are at most two.
+    tol, epsilon : float
+        As of `dominant_eigenvalue`.
+    rng : int, numpy.random.Generator or None
+        Draws the first v; the result is the same for the same int.
 
     Returns
     -------
     float
+        1 / λ_max, of the last estimate if the iterations ran out, which a warning tells.
 
     Raises
     ------
@@ -134,6 +158,12 @@ def suggest_lr(
         If an argument is of the wrong kind.
     ValueError
         As `dominant_eigenvalue`, and if the loss curves upwards in no direction.
+
+    Warns
+    -----
+    RuntimeWarning
+        As `dominant_eigenvalue`. The estimate of λ_max can only be too small then, and the rate
+        too large.
 
     Notes
     -----
@@ -187,6 +217,15 @@ def _power_iteration(
         if length == 0 or residual <= tol * abs(curvature):
             break
         v = product / length
+    else:
+        left = residual / abs(curvature) if curvature else math.inf
+        warnings.warn(
+            f"the power iteration has not converged: after {iterations} products a relative "
+            f"residual of {left:.2g} is left, above tol = {tol:.2g}; the estimate so far is "
+            f"{curvature:.4g}. Allow more iterations or a larger tol",
+            RuntimeWarning,
+            stacklevel=3,
+        )
     return curvature
 
 

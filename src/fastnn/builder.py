@@ -135,10 +135,12 @@ class Builder:
         float32 or float64: of every value unless stated otherwise.
     training : bool
         Whether layers plan their training behaviour and a backward pass.
+    dense : bool
+        Whether every element of every gradient counts, for something is added to all of them.
     """
 
-    def __init__(self, dtype, training):
-        self.dtype, self.training = np.dtype(dtype), training
+    def __init__(self, dtype, training, dense=False):
+        self.dtype, self.training, self.dense = np.dtype(dtype), training, dense
         self.scopes = []
         self.random_states = []
         self.carried = []
@@ -193,9 +195,9 @@ class Builder:
             self._writes_gradients(op)
         return op
 
-    def gradient(self, kernel, pointers, items, **details):
+    def gradient(self, kernel, pointers, items, split=ITEMS, **details):
         """Append a parameter gradient: `items` are shared by threads after the backward pass."""
-        op = self._append(GRADIENT, kernel, pointers, split=ITEMS, rows=items, **details)
+        op = self._append(GRADIENT, kernel, pointers, split=split, rows=items, **details)
         self._writes_gradients(op)
         return op
 
@@ -253,6 +255,8 @@ class Builder:
         """Plan a layer inside a scope of that name; shapes that do not fit name the layer."""
         with self.scope(name, layer, x) as scope:
             try:
+                if x.dtype != self.dtype and not layer._takes_integers:
+                    raise ValueError(f"x: expected {self.dtype} numbers, got {x.dtype}")
                 scope.output = layer.plan(self, x)
             except ValueError as error:
                 if not scope.path or getattr(error, "located", False):

@@ -281,12 +281,15 @@ def l2_penalty(parameters: Iterable[Any], lam: float) -> float:
     >>> weight.grad
     array([0.1, 1.2])
     """
-    lam = number("lam", lam)
+    lam, parameters = number("lam", lam), list(parameters)
     pairs = [_data_and_grad(p, f"parameters[{i}]") for i, p in enumerate(parameters)]
     sums = np.zeros(2)
     for data, grad in pairs:
         call("square_sum", data.dtype, (sums, data), (), (), data.size)
         grad += lam * data
+    for parameter in parameters:
+        if hasattr(parameter, "mark_dense"):
+            parameter.mark_dense()
     return 0.5 * lam * float(sums[0])
 
 

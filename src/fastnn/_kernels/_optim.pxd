@@ -1,6 +1,8 @@
 """The table of arrays that one optimizer step updates."""
 
 cimport numpy as cnp
+from libc.stdint cimport int64_t
+
 from fastnn._kernels._core cimport FASTNN_SCALARS, fastnn_kernel
 
 cdef extern from "update.h":
@@ -11,6 +13,8 @@ cdef extern from "update.h":
         ptrdiff_t first
         ptrdiff_t slot
         ptrdiff_t rule
+        const int64_t *rows
+        ptrdiff_t row_size
     ctypedef struct fastnn_rule:
         fastnn_kernel step
         fastnn_kernel finish
@@ -19,6 +23,7 @@ cdef extern from "update.h":
     ctypedef struct fastnn_update:
         const fastnn_segment *segments
         ptrdiff_t segment_count
+        ptrdiff_t sparse_count
         ptrdiff_t elements
         const fastnn_rule *rules
         ptrdiff_t rule_count
@@ -41,6 +46,7 @@ cdef struct Record:  # one parameter
     char *high
     char *states[6]
     cnp.npy_intp *shape
+    const int64_t *rows  # of a sparse parameter
     ptrdiff_t n
     ptrdiff_t bytes
     ptrdiff_t state_bytes
@@ -70,5 +76,8 @@ cdef class UpdateTable:
     cdef object _convert(self, Py_ssize_t i, object grad)
     cdef int _find_gap(self, Record *r) except -1
     cdef bint _follows(self, const fastnn_segment *s, const Record *last, const Record *r) noexcept
+    cdef void _begin_segment(self, fastnn_segment *s, const Record *r, ptrdiff_t first,
+                             ptrdiff_t slot) noexcept
+    cdef bint _is_sparse(self, Py_ssize_t i)
     cdef int _lay_out(self) except -1
     cdef int _set_scalars(self, list scalars) except -1

@@ -12,7 +12,7 @@ import numpy as np
 from fastnn._arrays import as_input, as_target, sort_memory
 
 from cpython.object cimport PyObject
-from libc.stdint cimport uintptr_t
+from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
@@ -232,6 +232,11 @@ cdef class UpdateTable:
                 )
             if PyArray_BYTES(<PyArrayObject *>item) != r.param:
                 r.param = PyArray_BYTES(<PyArrayObject *>item)
+                r.rows = NULL
+                if r.kind == PARAMETER and self.rules[r.rule].finish == NULL:
+                    rows = getattr(self.sources[i], "_rows", None)
+                    if rows is not None:
+                        r.rows = <const int64_t *>cnp.PyArray_DATA(<cnp.ndarray>rows)
                 self.targets_moved = True
         if self.targets_moved:
             self._sort_targets()
@@ -344,16 +349,33 @@ cdef class UpdateTable:
                 return False
         return True
 
+    cdef bint _is_sparse(self, Py_ssize_t i):
+        """Whether the gradient is the one whose rows the backward pass has listed."""
+        cdef const Record *r = &self.records[i]
+        return (r.rows != NULL
+                and r.grad == cnp.PyArray_BYTES(<cnp.ndarray>self.sources[i].grad))
+
+    cdef void _begin_segment(self, fastnn_segment *s, const Record *r, ptrdiff_t first,
+                             ptrdiff_t slot) noexcept:
+        s.p[0], s.p[1] = r.param, r.grad
+        memcpy(&s.p[2], r.states, sizeof(r.states))
+        s.n, s.first, s.slot, s.rule = r.n, first, slot, r.rule
+        s.rows = NULL
+
     cdef int _lay_out(self) except -1:
-        """Make the segments, and room for the partial sums."""
+        """Make the segments, the sparse ones last, and room for the partial sums."""
         cdef Py_ssize_t i
         cdef ptrdiff_t count = 0, first = 0, slots = 0
         cdef Record *r
         cdef Record *last = NULL
         cdef fastnn_segment *s = NULL
+        cdef list sparse = []
         for i in range(self.count):
             r = &self.records[i]
             if r.n == 0:
+                continue
+            if self._is_sparse(i):
+                sparse.append(i)
                 continue
             if last != NULL and self._follows(s, last, r):
                 s.n += r.n
@@ -361,14 +383,20 @@ cdef class UpdateTable:
                 first = (first + self.block - 1) // self.block * self.block
                 s = &self.segments[count]
                 count += 1
-                s.p[0], s.p[1] = r.param, r.grad
-                memcpy(&s.p[2], r.states, sizeof(r.states))
-                s.n, s.first, s.slot, s.rule = r.n, first, slots, r.rule
+                self._begin_segment(s, r, first, slots)
                 slots += r.n // FASTNN_UPDATE_CHUNK + 2
             first += r.n
             last = r
-        self.u.segment_count, self.u.elements = count, first
-        self.sums = np.zeros((fastnn_update_chunks(first), 2))
+        self.u.segment_count, self.u.sparse_count = count, len(sparse)
+        self.u.elements = first
+        for i in sparse:
+            r = &self.records[i]
+            s = &self.segments[count]
+            count += 1
+            self._begin_segment(s, r, first, 0)
+            first += r.n
+            s.rows, s.row_size = r.rows, r.n // r.shape[0]
+        self.sums = np.zeros((fastnn_update_chunks(self.u.elements) + len(sparse), 2))
         self.u.sums = <double *>cnp.PyArray_DATA(<cnp.ndarray>self.sums)
         if self.u.has_finish:
             self.norms = np.zeros((slots, 2))

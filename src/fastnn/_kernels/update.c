@@ -45,12 +45,36 @@ static void square_chunks(fastnn_update *u, ptrdiff_t begin, ptrdiff_t end) {
     }
 }
 
+/* How many rows of a sparse segment are to be updated, and which the k-th of them is. */
+static ptrdiff_t row_count(const fastnn_segment *s) {
+    return s->rows[0] < 0 ? s->n / s->row_size : (ptrdiff_t)s->rows[0];
+}
+static ptrdiff_t row_at(const fastnn_segment *s, ptrdiff_t k) {
+    return s->rows[0] < 0 ? k : (ptrdiff_t)s->rows[1 + k];
+}
+
+/* The same sums for the rows of the sparse segments, each by one thread. */
+static void square_rows(fastnn_update *u, int thread, int threads) {
+    fastnn_args args = {0};
+    for (ptrdiff_t i = thread; i < u->sparse_count; i += threads) {
+        const fastnn_segment *s = &u->segments[u->segment_count + i];
+        double *sums = u->sums + 2 * (fastnn_update_chunks(u->elements) + i);
+        sums[0] = sums[1] = 0;
+        args.p[0] = sums;
+        args.p[1] = s->p[1];
+        for (ptrdiff_t k = 0; k < row_count(s); k++) {
+            const ptrdiff_t from = row_at(s, k) * s->row_size;
+            u->rules[s->rule].square_sum(&args, from, from + s->row_size, NULL);
+        }
+    }
+}
+
 /* Adds up the chunks' sums; every thread does, and gets the same. Returns the factor that
  * brings the norm within clip_norm, or -1 if the step must not be taken. */
 static double clip_factor(fastnn_update *u, int thread) {
     double squares = 0, finite = 0;
-    ptrdiff_t chunks = fastnn_update_chunks(u->elements);
-    for (ptrdiff_t i = 0; i < chunks; i++) {
+    ptrdiff_t count = fastnn_update_chunks(u->elements) + u->sparse_count;
+    for (ptrdiff_t i = 0; i < count; i++) {
         squares += u->sums[2 * i];
         finite += u->sums[2 * i + 1];
     }
@@ -143,12 +167,31 @@ static void update_range(const fastnn_update *u, ptrdiff_t begin, ptrdiff_t end,
     }
 }
 
+/* The phase `step` over a thread's share of the listed rows. */
+static void update_rows(const fastnn_update *u, int thread, int threads, double factor) {
+    fastnn_args args = {0};
+    args.n[0] = u->t + u->step;
+    for (ptrdiff_t i = u->segment_count; i < u->segment_count + u->sparse_count; i++) {
+        const fastnn_segment *s = &u->segments[i];
+        const ptrdiff_t count = row_count(s), end = count * (thread + 1) / threads;
+        memcpy(args.p, s->p, sizeof s->p);
+        memcpy(args.s, scalars(u, s->rule), sizeof args.s);
+        args.s[0] *= factor;
+        args.n[1] = s->first;
+        for (ptrdiff_t k = count * thread / threads; k < end; k++) {
+            const ptrdiff_t from = row_at(s, k) * s->row_size;
+            u->rules[s->rule].step(&args, from, from + s->row_size, NULL);
+        }
+    }
+}
+
 void fastnn_update_phase(fastnn_update *u, int phase, int thread, int threads) {
     ptrdiff_t chunks = fastnn_update_chunks(u->elements);
     ptrdiff_t begin = chunks * thread / threads, end = chunks * (thread + 1) / threads;
     int squares = has_squares(u);
     if (squares && phase == 0) {
         square_chunks(u, begin, end);
+        square_rows(u, thread, threads);
         return;
     }
     double factor = 1;
@@ -161,4 +204,5 @@ void fastnn_update_phase(fastnn_update *u, int phase, int thread, int threads) {
     int finish = phase > squares;
     if (finish && u->failed) return; /* a barrier lies between its writing and here */
     update_range(u, begin * CHUNK, end * CHUNK, factor, finish);
+    if (!finish) update_rows(u, thread, threads, factor);
 }

@@ -2,7 +2,9 @@
  *
  * The arrays are a table of segments. Elements are numbered through the whole table, and each
  * thread takes an equal share of that numbering, so that one array of ten million elements and a
- * million arrays of ten are shared alike. A step is one or more phases, with a barrier between:
+ * million arrays of ten are shared alike. Of a sparse segment each thread takes a share of the rows
+ * that the backward pass has listed; all others stay as they are, states included. A step is one or
+ * more phases, with a barrier between:
  *
  *     for (int phase = 0; phase < fastnn_update_phases(u); phase++) {
  *         fastnn_update_phase(u, phase, thread, threads);    every thread
@@ -32,10 +34,12 @@ enum {
 
 typedef struct {
     void *p[FASTNN_UPDATE_POINTERS];
-    ptrdiff_t n;     /* elements */
-    ptrdiff_t first; /* the number of the first one in the whole table */
-    ptrdiff_t slot;  /* where its partial norms start, for LAMB */
-    ptrdiff_t rule;  /* index into rules */
+    ptrdiff_t n;         /* elements */
+    ptrdiff_t first;     /* the number of the first one in the whole table */
+    ptrdiff_t slot;      /* where its partial norms start, for LAMB */
+    ptrdiff_t rule;      /* index into rules */
+    const int64_t *rows; /* sparse: which rows to update, behind their number; -1 for all */
+    ptrdiff_t row_size;  /* sparse: elements of a row */
 } fastnn_segment;
 
 /* What is done to a segment: one per parameter group and dtype. */
@@ -49,7 +53,8 @@ typedef struct {
 typedef struct {
     const fastnn_segment *segments;
     ptrdiff_t segment_count;
-    ptrdiff_t elements; /* the numbers given to elements, gaps included */
+    ptrdiff_t sparse_count; /* further segments, of which only some rows are updated */
+    ptrdiff_t elements;     /* the numbers given to elements of the others, gaps included */
     const fastnn_rule *rules;
     ptrdiff_t rule_count;
     const double
@@ -59,7 +64,8 @@ typedef struct {
     double clip_norm; /* largest norm of all gradients together; infinite for no limit */
     int check_finite; /* write nothing and set `failed` if a gradient is not finite */
     int has_finish;   /* some rule has a second half */
-    double *sums;     /* (chunks, 2): squares; zero, or NaN if a gradient is not finite */
+    double *sums;     /* (chunks + sparse_count, 2): squares; zero, or NaN if a gradient is not
+                         finite */
     double *norms;    /* LAMB: (slots, 2): squares of the parameter and of its update */
     double grad_norm; /* result of the phase `squares` */
     int failed;       /* result: the step was not taken */

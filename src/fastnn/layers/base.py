@@ -28,14 +28,37 @@ class Parameter:
     shape : tuple of int
     grad_ready : bool
         Whether a backward pass has written `grad`.
+    sparse : bool
+        Whether backward passes touch only some rows of `grad`, which `rows` names.
     """
 
-    __slots__ = ("_init", "data", "grad", "grad_ready", "name", "shape")
+    __slots__ = (
+        "_init", "_rows", "_used", "data", "grad", "grad_ready", "name", "shape", "sparse",
+    )  # fmt: skip
 
-    def __init__(self, name, shape, init):
-        self.name, self.shape, self._init = name, tuple(shape), init
-        self.data = self.grad = None
+    def __init__(self, name, shape, init, sparse=False):
+        self.name, self.shape, self._init, self.sparse = name, tuple(shape), init, sparse
+        self.data = self.grad = self._rows = self._used = None
         self.grad_ready = False
+
+    def _place(self, name, data, grad):
+        """Move into arrays of the model's; there is no gradient yet."""
+        self.name, self.data, self.grad, self.grad_ready = name, data, grad, False
+        if self.sparse:  # as the kernel embedding_backward_rows keeps them
+            self._rows = np.zeros(1 + self.shape[0], np.int64)
+            self._used = np.zeros(self.shape[0], np.uint8)
+
+    @property
+    def rows(self):
+        """Indices of the rows of `grad` that may differ from zero; None if all may."""
+        if self._rows is None or self._rows[0] < 0:
+            return None
+        return self._rows[1 : 1 + self._rows[0]].copy()
+
+    def mark_dense(self):
+        """Make the next update read all rows of `grad`, after something was added to them."""
+        if self._rows is not None:
+            self._rows[0] = -1
 
     @property
     def size(self):
@@ -117,9 +140,9 @@ class Layer:
 
     # For subclasses --------------------------------------------------------------------------
 
-    def parameter(self, name, shape, init):
+    def parameter(self, name, shape, init, sparse=False):
         """Declare a parameter; ``init(shape, rng, dtype)`` gives its first values."""
-        parameter = self._parameters[name] = Parameter(name, shape, init)
+        parameter = self._parameters[name] = Parameter(name, shape, init, sparse)
         return parameter
 
     def buffer(self, name, shape, value):
@@ -198,9 +221,7 @@ class Layer:
                 data[...] = parameter._init(parameter.shape, own, engine.dtype)
             else:  # the layer has been used before: its values move along
                 data[...] = parameter.data
-            parameter.name, parameter.data = name, data
-            parameter.grad = engine.grad[start:end].reshape(parameter.shape)
-            parameter.grad_ready = False
+            parameter._place(name, data, engine.grad[start:end].reshape(parameter.shape))
             start = end
         for _, layer in self._layers():
             for buffer in layer._buffers.values():

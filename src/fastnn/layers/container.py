@@ -8,8 +8,6 @@ from fastnn.layers.base import Layer, rows_and_columns
 class _Container(Layer):
     """Holds layers under the names "0", "1", ...; the outermost container owns the parameters."""
 
-    _needs_features = True
-
     def __init__(self, *layers, dtype=None, rng=None):
         super().__init__(dtype=dtype, rng=rng)
         for position, layer in enumerate(layers):
@@ -27,6 +25,20 @@ class _Container(Layer):
         """Return the shape that the first layer which wants one expects."""
         shapes = (layer.input_shape() for layer in self.layers)
         return next((shape for shape in shapes if shape is not None), None)
+
+    @property
+    def _takes_integers(self):
+        return bool(self.layers) and self.layers[0]._takes_integers
+
+    @property
+    def _needs_features(self):
+        return not self._takes_integers
+
+    def _input(self, builder, shape):
+        return (self.layers[0] if self.layers else super())._input(builder, shape)
+
+    def _as_input(self, x, dtype):
+        return (self.layers[0] if self.layers else super())._as_input(x, dtype)
 
     def _chain(self, builder, x):
         for name, layer in self.children().items():
@@ -72,20 +84,6 @@ class Sequential(_Container):
 
     # What the input is, the first layer decides: an embedding takes integers.
 
-    @property
-    def _takes_integers(self):
-        return bool(self.layers) and self.layers[0]._takes_integers
-
-    @property
-    def _needs_features(self):
-        return not self._takes_integers
-
-    def _input(self, builder, shape):
-        return (self.layers[0] if self.layers else super())._input(builder, shape)
-
-    def _as_input(self, x, dtype):
-        return (self.layers[0] if self.layers else super())._as_input(x, dtype)
-
     def plan(self, builder, x):
         """Plan one layer on the output of the other."""
         return self._chain(builder, x)
@@ -130,6 +128,11 @@ class Concat(_Container):
     dtype : {"float32", "float64"}, optional
     rng : int, numpy.random.Generator or None
     """
+
+    def _as_input(self, x, dtype):
+        for branch in self.layers:  # indices must be in the range of each
+            x = branch._as_input(x, dtype)
+        return x
 
     def plan(self, builder, x):
         """Plan every branch and copy its columns into place."""

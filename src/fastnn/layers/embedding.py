@@ -8,7 +8,7 @@ import numpy as np
 
 from fastnn import initializers
 from fastnn._checks import positive
-from fastnn.builder import RowCount
+from fastnn.builder import SERIAL, RowCount
 from fastnn.layers.base import Layer
 
 
@@ -20,6 +20,10 @@ class Embedding(Layer):
     num_embeddings : int
         Indices run from 0 to ``num_embeddings - 1``.
     embedding_dim : int
+    sparse : bool
+        Whether a training step leaves alone the rows that its batch does not use: backward writes
+        only rows of the gradient that are used or were the last time, and optimizers update only
+        the rows used. See Notes.
     dtype : {"float32", "float64"}, optional
     rng : int, numpy.random.Generator or None
 
@@ -34,6 +38,13 @@ class Embedding(Layer):
     ``backward`` returns None, for integers have no gradient. Backward: the gradient of a row of W
     is the sum of dy over the places that hold its index; all other rows get zero.
 
+    With `sparse` a step costs what the rows of the batch cost, however large the table. The update
+    is lazy: momentum, moments and weight decay of a row stand still while it is not used, and
+    bias correction counts all steps of the optimizer. For SGD without momentum and for Adagrad,
+    both without weight decay, that is what the dense update does; for the others it is the rule
+    of ``torch.optim.SparseAdam``. LAMB, whose trust ratio is that of the whole table, updates all
+    rows, as does a trainer with `l2` or with several processes. ``weight.rows`` names the rows.
+
     Examples
     --------
     >>> import numpy as np, fastnn
@@ -41,12 +52,14 @@ class Embedding(Layer):
     (2, 2, 3)
     """
 
-    def __init__(self, num_embeddings, embedding_dim, *, dtype=None, rng=None):
+    def __init__(self, num_embeddings, embedding_dim, sparse=False, *, dtype=None, rng=None):
         super().__init__(dtype=dtype, rng=rng)
         self.num_embeddings = positive("num_embeddings", num_embeddings)
         self.embedding_dim = positive("embedding_dim", embedding_dim)
         shape = (self.num_embeddings, self.embedding_dim)
-        self.weight = self.parameter("weight", shape, partial(initializers.normal, std=1.0))
+        init = partial(initializers.normal, std=1.0)
+        self.sparse = bool(sparse)
+        self.weight = self.parameter("weight", shape, init, self.sparse)
 
     _takes_integers = True
 
@@ -72,9 +85,17 @@ class Embedding(Layer):
         y = builder.value((*x.shape, dim))
         builder.forward("gather_rows", [y, self.weight.data, x],
                         sizes=(dim * builder.dtype.itemsize,), rows=count, flops=y.size)
-        builder.gradient("embedding_backward", [self.weight.grad, y.grad, x],
-                         items=self.num_embeddings, sizes=(dim, RowCount(count)), flops=y.size)
+        weight, num = self.weight, self.num_embeddings
+        if self.sparse:
+            builder.gradient("embedding_backward_rows",
+                             [weight.grad, weight._rows, weight._used, y.grad, x], items=1,
+                             outputs=3, split=SERIAL, flops=y.size,
+                             sizes=(dim, RowCount(count), num, builder.dense))
+        else:
+            builder.gradient("embedding_backward", [weight.grad, y.grad, x], items=num,
+                             sizes=(dim, RowCount(count)), flops=y.size)
         return y
 
     def __repr__(self):
-        return f"Embedding({self.num_embeddings}, {self.embedding_dim})"
+        sparse = ", sparse=True" if self.sparse else ""
+        return f"Embedding({self.num_embeddings}, {self.embedding_dim}{sparse})"

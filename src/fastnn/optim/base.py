@@ -143,6 +143,7 @@ class Optimizer:
             as_target(source.data if hasattr(source, "grad_ready") else source, name)
             for source, name in zip(sources, self._names, strict=True)
         ]
+        self._check_sparse(sources, arrays)
         self._group_of = [g for g, group in enumerate(self.groups) for _ in group["params"]]
         self._table = self._make_table(sources, arrays, self._make_states(arrays))
 
@@ -235,6 +236,17 @@ class Optimizer:
             group["lr"] = value
 
     # States ----------------------------------------------------------------------------------
+
+    def _check_sparse(self, sources: list[Any], arrays: list[NDArray[Any]]) -> None:
+        """Raise if rows that are updated alone would share scales with others."""
+        for source, array, name in zip(sources, arrays, self._names, strict=True):
+            alone = getattr(source, "sparse", False) and self._second_kernel is None
+            if alone and self.state_dtype == "int8" and array.shape[1] % BLOCK:
+                raise ValueError(
+                    f"state_dtype: expected None or 'bfloat16' for {name}, whose rows are updated "
+                    f"alone and have {array.shape[1]} elements, no multiple of the {BLOCK} that "
+                    "share a scale; got 'int8'"
+                )
 
     def _make_states(self, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """Make `state`; return the memory in which all states lie."""
