@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastnn._arrays import as_input, as_target, describe, sort_memory, view
 from fastnn._kernels import _core
+from fastnn._kernels._optim import scalars_at
 from fastnn.optim import LAMB, NAG, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from fastnn.optim.base import check_hyper_parameter
 
@@ -55,7 +56,7 @@ def _scalars(
         raise TypeError(f"step: expected an integer, got {step!r}")
     if step < 1:
         raise ValueError(f"step: expected a count from 1, got {step!r}")
-    return (-1.0 if maximize else 1.0, *rule._scalars(hyper, int(step)))
+    return scalars_at((-1.0 if maximize else 1.0, *rule._scalars(hyper)), int(step))
 
 
 def _call(kernel: str, arrays: list[NDArray[Any] | None], scalars: tuple[float, ...]) -> None:

@@ -3,7 +3,7 @@
 cdef extern from "table.h":
     int FASTNN_POINTERS
     int FASTNN_SIZES
-    int FASTNN_SCALARS
+    enum: FASTNN_SCALARS
     ptrdiff_t FASTNN_SCRATCH
     ctypedef struct fastnn_op
     ctypedef struct fastnn_args:

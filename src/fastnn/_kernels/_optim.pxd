@@ -39,6 +39,11 @@ cdef extern from "update.h":
         int failed
     ptrdiff_t fastnn_update_chunks(ptrdiff_t elements) nogil
 
+cdef struct Scalar:  # of a kernel, and how it changes
+    double value
+    double other
+    int change
+
 cdef struct Record:  # one parameter
     char *param
     char *grad
@@ -65,6 +70,8 @@ cdef class UpdateTable:
     cdef cnp.npy_intp *shapes
     cdef fastnn_segment *segments
     cdef fastnn_rule *rules
+    cdef Scalar *constants
+    cdef ptrdiff_t scalar_steps
     cdef Py_ssize_t count, target_count
     cdef ptrdiff_t block
     cdef bint targets_moved, gradients_moved, merge
@@ -80,4 +87,4 @@ cdef class UpdateTable:
                              ptrdiff_t slot) noexcept
     cdef bint _is_sparse(self, Py_ssize_t i)
     cdef int _lay_out(self) except -1
-    cdef int _set_scalars(self, list scalars) except -1
+    cdef int _fill_scalars(self, list scalars, ptrdiff_t t, ptrdiff_t steps) except -1

@@ -4,6 +4,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+def corrected(value: float, beta: float) -> tuple[Any, ...]: ...
+def slowed(value: float, decay: float) -> tuple[Any, ...]: ...
+def started(first: float, value: float) -> tuple[Any, ...]: ...
+def scalars_at(scalars: tuple[Any, ...], t: float) -> tuple[float, ...]: ...
+
 class UpdateTable:
     names: list[str]
     def __new__(
@@ -18,11 +23,13 @@ class UpdateTable:
         block: int,
         merge: bool,
     ) -> Self: ...
+    def set_scalars(self, scalars: list[tuple[Any, ...]]) -> None: ...
     def prepare(
         self,
         grads: Sequence[Any] | None,
-        scalars: list[tuple[float, ...]],
+        scalars: list[list[tuple[Any, ...]]] | None,
         t: int,
+        steps: int,
         clip_norm: float,
         check_finite: bool,
     ) -> None: ...

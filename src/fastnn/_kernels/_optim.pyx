@@ -12,6 +12,7 @@ import numpy as np
 from fastnn._arrays import as_input, as_target, sort_memory
 
 from cpython.object cimport PyObject
+from libc.math cimport pow
 from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
@@ -36,6 +37,55 @@ cdef extern from "numpy/arrayobject.h" nogil:
     int NPY_ARRAY_CARRAY_RO
 
 cnp.import_array()
+
+# How a scalar of a kernel changes from step to step, t = 1, 2, ...: by numbers `value` and `other`.
+cdef enum Change:
+    CONSTANT   # value
+    CORRECTED  # value / (1 - other^t)
+    SLOWED     # value / (1 + other (t - 1))
+    STARTED    # other at the first step, then value
+
+
+def corrected(value, beta):
+    """A scalar of a kernel that is value / (1 - betaᵗ) at step t, from 1."""
+    return value, beta, CORRECTED
+
+
+def slowed(value, decay):
+    """A scalar of a kernel that is value / (1 + decay (t - 1)) at step t, from 1."""
+    return value, decay, SLOWED
+
+
+def started(first, value):
+    """A scalar of a kernel that is `first` at step 1 and then `value`."""
+    return value, first, STARTED
+
+
+cdef int read_scalars(tuple given, Scalar *scalars) except -1:
+    cdef Py_ssize_t k
+    for k in range(len(given)):
+        item = given[k]
+        if type(item) is tuple:
+            scalars[k].value, scalars[k].other, scalars[k].change = item
+        else:
+            scalars[k].value, scalars[k].other, scalars[k].change = item, 0, CONSTANT
+    return 0
+
+
+cdef double scalar_at(const Scalar *s, double t) noexcept:
+    if s.change == CORRECTED:
+        return s.value / (1 - pow(s.other, t))
+    if s.change == SLOWED:
+        return s.value / (1 + s.other * (t - 1))
+    return s.other if s.change == STARTED and t == 1 else s.value
+
+
+def scalars_at(tuple scalars, double t):
+    """Return the numbers that scalars, some of them changing, are at step t, from 1."""
+    cdef Scalar read[FASTNN_SCALARS]
+    read_scalars(scalars, read)
+    return tuple([scalar_at(&read[k], t) for k in range(len(scalars))])
+
 
 # Where a parameter's array comes from: it is one; a fastnn Parameter has one; or it is asked for
 # at every step from an object that may have replaced its memory (a PyTorch tensor).
@@ -97,7 +147,8 @@ cdef class UpdateTable:
         self.segments = <fastnn_segment *>calloc(self.count + 1, sizeof(fastnn_segment))
         self.shapes = <cnp.npy_intp *>calloc(dimensions + 1, sizeof(cnp.npy_intp))
         self.rules = <fastnn_rule *>calloc(len(rules) + 1, sizeof(fastnn_rule))
-        if not (self.records and self.segments and self.shapes and self.rules):
+        self.constants = <Scalar *>calloc(len(rules) * FASTNN_SCALARS + 1, sizeof(Scalar))
+        if not (self.records and self.segments and self.shapes and self.rules and self.constants):
             raise MemoryError("the table of an optimizer's arrays")
         for i, (step, finish, dtype) in enumerate(rules):
             double = dtype.itemsize == 8
@@ -132,18 +183,27 @@ cdef class UpdateTable:
         free(self.segments)
         free(self.shapes)
         free(self.rules)
+        free(self.constants)
 
-    def prepare(self, grads, list scalars, ptrdiff_t t, double clip_norm, bint check_finite):
+    def set_scalars(self, list scalars):
+        """Take the kernels' scalars for the steps to come: for each rule a tuple."""
+        for i, row in enumerate(scalars):
+            read_scalars(row, &self.constants[i * FASTNN_SCALARS])
+
+    def prepare(self, grads, list scalars, ptrdiff_t t, ptrdiff_t steps, double clip_norm,
+                bint check_finite):
         """Check everything and make the table ready to run.
 
         Parameters
         ----------
         grads : sequence of array or None
             One per parameter; None to take each source's own.
-        scalars : list of tuple of float
-            For each of the steps to come, and each rule, the kernel's scalars.
+        scalars : list of list of tuple, or None
+            For each of the steps to come what `set_scalars` takes; None if it has been given that.
         t : int
             Steps taken so far.
+        steps : int
+            How many are to come.
         clip_norm : float
             Largest norm of all gradients together; infinite for no limit.
         check_finite : bool
@@ -159,23 +219,24 @@ cdef class UpdateTable:
         self._read_gradients()
         if self.gradients_moved:
             self._lay_out()
-        self._set_scalars(scalars)
+        self._fill_scalars(scalars, t, steps)
         self.u.t, self.u.clip_norm, self.u.check_finite = t, clip_norm, check_finite
 
-    cdef int _set_scalars(self, list scalars) except -1:
-        cdef Py_ssize_t i, k
+    cdef int _fill_scalars(self, list scalars, ptrdiff_t t, ptrdiff_t steps) except -1:
+        """Make the table of what the scalars are at each of the steps to come."""
+        cdef Py_ssize_t i, k, count = self.u.rule_count * FASTNN_SCALARS
         cdef double *row
-        cdef tuple values
-        if self.scalars is None or len(self.scalars) != len(scalars):
-            self.scalars = np.zeros((len(scalars), FASTNN_SCALARS))
+        if self.scalars is None or self.scalar_steps != steps:
+            self.scalars, self.scalar_steps = np.empty((steps, count)), steps
         row = <double *>cnp.PyArray_DATA(<cnp.ndarray>self.scalars)
         self.u.scalars = row
         self.u.step = 0
-        for i in range(len(scalars)):
-            values = scalars[i]
-            for k in range(len(values)):
-                row[k] = values[k]
-            row += FASTNN_SCALARS
+        for i in range(steps):
+            if scalars is not None:
+                self.set_scalars(scalars[i])
+            for k in range(count):
+                row[k] = scalar_at(&self.constants[k], t + i + 1)
+            row += count
         return 0
 
     def run(self):

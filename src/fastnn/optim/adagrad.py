@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from fastnn._kernels._optim import slowed
 from fastnn.optim.base import Optimizer, Schedule, split_eps
 
 __all__ = ["Adagrad"]
@@ -45,9 +46,10 @@ class Adagrad(Optimizer):
     Notes
     -----
     Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic
-    optimization" (2011), figure 1 with the diagonal matrix. Defaults are PyTorch's (G₀ = 0,
-    ε = 1e-10, outside the root); Keras and optax start from G₀ = 0.1 with ε = 1e-7, which optax
-    puts inside the root.
+    optimization" (2011), figure 1 with the diagonal matrix; ε is its δ, outside the root. Defaults
+    are PyTorch's (η = 0.01, G₀ = 0, ε = 1e-10), and so is `lr_decay`. Keras and optax start from
+    G₀ = 0.1 with ε = 1e-7 inside the root: `initial_accumulator_value` and `eps_inside_sqrt`.
+    Weight decay is coupled as in PyTorch; Keras's is decoupled.
 
     Examples
     --------
@@ -89,6 +91,6 @@ class Adagrad(Optimizer):
         return float(group["initial_accumulator_value"])
 
     @staticmethod
-    def _scalars(hyper: Mapping[str, Any], step: int) -> tuple[float, ...]:
-        rate = hyper["lr"] / (1 + (step - 1) * hyper["lr_decay"])
+    def _scalars(hyper: Mapping[str, Any]) -> tuple[Any, ...]:
+        rate = slowed(hyper["lr"], hyper["lr_decay"])
         return hyper["weight_decay"], rate, *split_eps(hyper)

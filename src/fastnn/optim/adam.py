@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from fastnn._kernels._optim import corrected
 from fastnn.optim.base import Optimizer, Schedule, split_eps
 
 __all__ = ["Adam", "AdamW"]
@@ -51,8 +52,10 @@ class Adam(Optimizer):
     Kingma and Ba, "Adam: a method for stochastic optimization" (2015), algorithm 1; AMSGrad: Reddi
     et al., "On the convergence of Adam and beyond" (2018). PyTorch and optax (``eps``) put ε where
     algorithm 1 has it; the paper's closing remark in section 2, and Keras, put it beside the
-    uncorrected √v, an ε̂ that weighs more in the first steps. optax's ``eps_root`` is
-    `eps_inside_sqrt`. AMSGrad keeps the largest uncorrected v, as PyTorch does.
+    uncorrected √v, an ε̂ that weighs more in the first steps (1e-7 by default in Keras). optax's
+    ``eps_root`` is `eps_inside_sqrt`. AMSGrad keeps the largest uncorrected v, as PyTorch and Keras
+    do, and corrects that; optax keeps the largest v̂, the paper corrects nothing. Weight decay is
+    coupled as in PyTorch; Keras's is decoupled, and optax.adam has none: see :class:`AdamW`.
 
     Examples
     --------
@@ -93,8 +96,8 @@ class Adam(Optimizer):
         return self._slots if group["amsgrad"] else self._slots[:2]
 
     @staticmethod
-    def _scalars(hyper: Mapping[str, Any], step: int) -> tuple[float, ...]:
-        return hyper["weight_decay"], *_moment_scalars(hyper, step, shrink=1.0)
+    def _scalars(hyper: Mapping[str, Any]) -> tuple[Any, ...]:
+        return hyper["weight_decay"], *_moment_scalars(hyper, shrink=1.0)
 
 
 class AdamW(Adam):
@@ -133,7 +136,7 @@ class AdamW(Adam):
     -----
     Loshchilov and Hutter, "Decoupled weight decay regularization" (2019), algorithm 2, with the
     decay multiplied by the learning rate as in PyTorch, optax and Keras; the paper multiplies it by
-    the schedule's multiplier alone. The default λ is PyTorch's 0.01; optax has 0.0001.
+    the schedule's multiplier alone. The default λ is PyTorch's 0.01; Keras has 0.004, optax 0.0001.
 
     Examples
     --------
@@ -177,14 +180,14 @@ class AdamW(Adam):
         )
 
     @staticmethod
-    def _scalars(hyper: Mapping[str, Any], step: int) -> tuple[float, ...]:
+    def _scalars(hyper: Mapping[str, Any]) -> tuple[Any, ...]:
         shrink = 1 - hyper["lr"] * hyper["weight_decay"]
-        return 0.0, *_moment_scalars(hyper, step, shrink)
+        return 0.0, *_moment_scalars(hyper, shrink)
 
 
-def _moment_scalars(hyper: Mapping[str, Any], step: int, shrink: float) -> tuple[float, ...]:
+def _moment_scalars(hyper: Mapping[str, Any], shrink: float) -> tuple[Any, ...]:
+    rate, inverse = hyper["lr"], 1.0
     beta1, beta2 = hyper["betas"]
-    correct = hyper["bias_correction"]
-    rate = hyper["lr"] / (1 - beta1**step if correct else 1)
-    inverse = 1 / (1 - beta2**step if correct else 1)
+    if hyper["bias_correction"]:
+        rate, inverse = corrected(rate, beta1), corrected(inverse, beta2)
     return rate, shrink, beta1, beta2, inverse, *split_eps(hyper)

@@ -121,7 +121,7 @@ class Optimizer:
             check_hyper_parameter("clip_norm", clip_norm)
         check_hyper_parameter("maximize", maximize)
         check_hyper_parameter("check_finite", check_finite)
-        if state_dtype is not None and state_dtype not in DTYPES:
+        if state_dtype is not None and state_dtype not in tuple(DTYPES):
             raise ValueError(
                 f"state_dtype: expected None, {' or '.join(map(repr, DTYPES))}, got {state_dtype!r}"
             )
@@ -132,12 +132,16 @@ class Optimizer:
         self._lock = threading.RLock()
         for group in self.groups:
             self._check_group(group, None)
-        self._checked = [dict(group) for group in self.groups]
         self._structure = [self._state_names(group) for group in self.groups]
         sources = [source for group in self.groups for source in group["params"]]
         self._names: list[str] = []
         for i, source in enumerate(sources):
             name = source.name if hasattr(source, "grad_ready") else f"params[{i}]"
+            if hasattr(source, "grad_ready") and source.data is None:
+                raise ValueError(
+                    f"params[{i}] ({name}): expected a parameter of a model that has been built, "
+                    "got one without data; call model.parameters() first"
+                )
             self._names.append(f"params[{i}] ({name})" if name in self._names else name)
         arrays = [
             as_target(source.data if hasattr(source, "grad_ready") else source, name)
@@ -146,6 +150,7 @@ class Optimizer:
         self._check_sparse(sources, arrays)
         self._group_of = [g for g, group in enumerate(self.groups) for _ in group["params"]]
         self._table = self._make_table(sources, arrays, self._make_states(arrays))
+        self._read_hyper_parameters()
 
     # What a subclass says --------------------------------------------------------------------
 
@@ -158,10 +163,11 @@ class Optimizer:
         return 0.0
 
     @staticmethod
-    def _scalars(hyper: Mapping[str, Any], step: int) -> tuple[float, ...]:
+    def _scalars(hyper: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return the kernel's scalars after the first, which scales the gradient.
 
-        Step counts from 1; `hyper` holds plain numbers.
+        `hyper` holds plain numbers; what changes from step to step is made by `corrected`,
+        `slowed` or `started`.
         """
         raise NotImplementedError
 
@@ -171,7 +177,8 @@ class Optimizer:
     # Groups ----------------------------------------------------------------------------------
 
     def _read_groups(self, params: Iterable[Any], hyper: dict[str, Any]) -> list[dict[str, Any]]:
-        if isinstance(params, Mapping) or view(params) is not None:
+        one = isinstance(params, Mapping) or view(params) is not None
+        if one or not isinstance(params, Iterable):
             raise TypeError(f"params: expected a list of arrays, got {describe(params)}")
         params = list(params)
         if not params:
@@ -310,19 +317,23 @@ class Optimizer:
 
     # The step --------------------------------------------------------------------------------
 
-    def _scalar_rows(self, steps: int) -> list[tuple[float, ...]]:
-        """Compute the kernels' scalars of the next `steps` steps: for each, one row per rule."""
-        if self._checked != self.groups:  # someone has changed a hyper-parameter
-            for group, structure in zip(self.groups, self._structure, strict=True):
-                self._check_group(group, structure)
-            self._checked = [dict(group) for group in self.groups]
+    def _scalar_rows(self, t: int) -> list[tuple[Any, ...]]:
+        """Return the kernels' scalars with the values that schedules have at t, for each rule."""
         sign = -1.0 if self.maximize else 1.0
-        rows = []
-        for t in range(self.t, self.t + steps):
-            for number in self._rule_groups:
-                hyper = self._at(self.groups[number], t)
-                rows.append((sign, *self._scalars(hyper, t + 1)))
-        return rows
+        return [
+            (sign, *self._scalars(self._at(self.groups[number], t))) for number in self._rule_groups
+        ]
+
+    def _read_hyper_parameters(self) -> None:
+        """Check what someone has changed, and hand it to the table."""
+        for group, structure in zip(self.groups, self._structure, strict=True):
+            self._check_group(group, structure)
+        self._scheduled = any(
+            callable(group.get(name)) for group in self.groups for name in _SCHEDULED
+        )
+        if not self._scheduled:
+            self._table.set_scalars(self._scalar_rows(self.t))
+        self._checked, self._climbs = [dict(group) for group in self.groups], self.maximize
 
     def _prepare(
         self, grads: Sequence[Any] | None = None, steps: int = 1, clip_norm: float | None = None
@@ -331,12 +342,19 @@ class Optimizer:
 
         For whoever runs the steps: hold `_lock` from here to `_commit`.
         """
+        if grads is not None and not hasattr(grads, "__iter__"):
+            raise TypeError(f"grads: expected a sequence of arrays, got {describe(grads)}")
         if clip_norm is None:
             clip_norm = self.clip_norm
         if clip_norm is not None:
             check_hyper_parameter("clip_norm", clip_norm)
         limit = math.inf if clip_norm is None else clip_norm
-        self._table.prepare(grads, self._scalar_rows(steps), self.t, limit, self.check_finite)
+        if self._checked != self.groups or self._climbs != self.maximize:
+            self._read_hyper_parameters()
+        rows = None
+        if self._scheduled:
+            rows = [self._scalar_rows(t) for t in range(self.t, self.t + steps)]
+        self._table.prepare(grads, rows, self.t, steps, limit, self.check_finite)
         return self._table
 
     def _commit(self, steps: int = 1) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from fastnn._kernels._optim import corrected
 from fastnn.optim.base import Optimizer, Schedule, split_eps
 
 __all__ = ["LAMB"]
@@ -49,7 +50,8 @@ class LAMB(Optimizer):
     -----
     You et al., "Large batch optimization for deep learning: training BERT in 76 minutes" (2020,
     arXiv:1904.00962), algorithm 2 with φ the identity, as in optax; Nvidia's and other versions
-    bound the norm or the ratio. Keras's ``Lamb`` is the same with ε = 1e-7.
+    bound the norm or the ratio. Keras's ``Lamb`` has ε = 1e-7 and leaves λx out of u: its decay is
+    that of :class:`AdamW`, which the ratio does not scale. PyTorch has no LAMB.
 
     Examples
     --------
@@ -85,10 +87,10 @@ class LAMB(Optimizer):
         super().__init__(params, hyper, clip_norm, maximize, check_finite, state_dtype)
 
     @staticmethod
-    def _scalars(hyper: Mapping[str, Any], step: int) -> tuple[float, ...]:
+    def _scalars(hyper: Mapping[str, Any]) -> tuple[Any, ...]:
         beta1, beta2 = hyper["betas"]
-        correct = hyper["bias_correction"]
-        inverse1 = 1 / (1 - beta1**step if correct else 1)
-        inverse2 = 1 / (1 - beta2**step if correct else 1)
+        inverse1 = inverse2 = 1.0
+        if hyper["bias_correction"]:
+            inverse1, inverse2 = corrected(1.0, beta1), corrected(1.0, beta2)
         common = hyper["weight_decay"], hyper["lr"], beta1, beta2
         return *common, inverse1, inverse2, *split_eps(hyper)

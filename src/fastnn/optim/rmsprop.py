@@ -50,10 +50,13 @@ class RMSprop(Optimizer):
     -----
     Tieleman and Hinton, "Lecture 6.5: rmsprop" (2012); centered with momentum: Graves, "Generating
     sequences with recurrent neural networks" (2013), eq. 38 to 45. ε stands outside the root as in
-    PyTorch; Graves, TensorFlow and optax have it inside. The rate stands outside the momentum as
-    in PyTorch; TensorFlow has it inside. Where rounding makes s - a² negative, it counts as 0;
-    PyTorch gives NaN. With a `state_dtype` a difference of rounded numbers is a poor variance: it
-    is held above the precision of s, and the centered form loses most of its point with "int8".
+    PyTorch; Graves, Keras and optax have it inside (`eps_inside_sqrt`). The rate stands outside the
+    momentum as in PyTorch; Graves, Keras and optax have it inside, b = μb + ηg / √…, which differs
+    once η changes. Defaults are PyTorch's; the lecture, Keras and optax have α = 0.9. Weight decay
+    is coupled as in PyTorch; Keras's is decoupled. Where rounding makes s - a² negative, it counts
+    as 0; PyTorch gives NaN. With a `state_dtype` a difference of rounded numbers is a poor
+    variance: it is held above the precision of s, and the centered form loses most of its point
+    with "int8".
 
     Examples
     --------
@@ -93,7 +96,7 @@ class RMSprop(Optimizer):
         return tuple(slot for slot, need in zip(self._slots, needed, strict=True) if need)
 
     @staticmethod
-    def _scalars(hyper: Mapping[str, Any], step: int) -> tuple[float, ...]:
+    def _scalars(hyper: Mapping[str, Any]) -> tuple[Any, ...]:
         alpha = hyper["alpha"]
         common = (hyper["weight_decay"], hyper["lr"], *split_eps(hyper))
         return *common, alpha, 1 - alpha, hyper["momentum"]

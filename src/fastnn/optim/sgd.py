@@ -5,6 +5,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from fastnn._kernels._optim import started
 from fastnn.optim.base import Optimizer, Schedule
 from fastnn.optim.storage import SCALE, unpack
 
@@ -48,8 +49,9 @@ class SGD(Optimizer):
     -----
     Sutskever et al., "On the importance of initialization and momentum in deep learning" (2013),
     in PyTorch's form: the learning rate stands outside the velocity, so a schedule acts on past
-    gradients too. The paper, Keras and :class:`NAG` have it inside, v = μv - ηg. optax.sgd is
-    PyTorch's without dampening.
+    gradients too. The paper, Keras and :class:`NAG` have it inside, v = μv - ηg; the two agree as
+    long as η is constant. optax.sgd is PyTorch's without dampening. Weight decay is coupled as in
+    PyTorch; Keras has it decoupled, x = (1 - ηλ)x, in all its optimizers, and optax composes it.
 
     Examples
     --------
@@ -96,8 +98,8 @@ class SGD(Optimizer):
             )
 
     @staticmethod
-    def _scalars(hyper: Mapping[str, Any], step: int) -> tuple[float, ...]:
-        gain = 1 if step == 1 else 1 - hyper["dampening"]
+    def _scalars(hyper: Mapping[str, Any]) -> tuple[Any, ...]:
+        gain = started(1.0, 1 - hyper["dampening"])
         return hyper["weight_decay"], hyper["lr"], hyper["momentum"], gain, hyper["nesterov"]
 
 
@@ -133,8 +135,12 @@ class NAG(Optimizer):
     The textbook form (Nesterov 1983; Sutskever et al. 2013, eq. 3 and 4) takes the gradient ahead
     of the position: v' = μv - η∇f(y + μv), y' = y + v'. With x = y + μv that is the rule above
     (Bengio et al., "Advances in optimizing recurrent networks", 2013, eq. 7): the arrays hold the
-    look-ahead points. :meth:`lookahead` and :meth:`positions` give both sides of the change of
-    variable. With a constant rate, ``SGD(nesterov=True)`` takes the same steps.
+    look-ahead points x, so that a gradient taken at the arrays, as ever, is the textbook's.
+    :meth:`lookahead` returns these points and :meth:`positions` the y, which are what the textbook
+    evaluates and returns in the end. The two differ by μv, little once the steps have become small.
+
+    Keras's ``SGD(nesterov=True)`` is this rule. PyTorch's and optax's, and `SGD` here, take the
+    same steps with a constant rate, but have the rate outside the velocity.
 
     Examples
     --------
@@ -167,15 +173,33 @@ class NAG(Optimizer):
         super().__init__(params, hyper, clip_norm, maximize, check_finite, state_dtype)
 
     @staticmethod
-    def _scalars(hyper: Mapping[str, Any], step: int) -> tuple[float, ...]:
+    def _scalars(hyper: Mapping[str, Any]) -> tuple[Any, ...]:
         return hyper["weight_decay"], hyper["lr"], hyper["momentum"]
 
     def lookahead(self) -> list[NDArray[Any]]:
-        """Return the look-ahead points of the textbook form, y + μv: copies of the arrays."""
+        """Return the look-ahead points of the textbook form, x = y + μv: copies of the arrays.
+
+        The next gradient is to be taken there. The arrays hold these points already; a copy serves
+        whoever wants to keep them.
+
+        Returns
+        -------
+        list of ndarray
+            One per parameter, of its shape and dtype.
+        """
         return [array.copy() for array in self._table.current()]
 
     def positions(self) -> list[NDArray[Any]]:
-        """Return the positions y = x - μv of the textbook form, new arrays."""
+        """Return the positions y = x - μv of the textbook form, new arrays.
+
+        They are where the steps v have led so far, without the look-ahead; μ is that of the last
+        step. With a `state_dtype` they are as precise as the stored velocity.
+
+        Returns
+        -------
+        list of ndarray
+            One per parameter, of its shape and dtype.
+        """
         points = []
         for group, array, state in zip(self._group_of, self.lookahead(), self.state, strict=True):
             mu = self._at(self.groups[group], max(self.t - 1, 0))["momentum"]
