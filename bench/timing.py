@@ -174,7 +174,8 @@ class Machine:
         Small work stays in a cache, and its bandwidth is that cache's.
         """
         length = max(moved, 1 << 18) // (8 * self.threads)
-        arrays = [np.zeros((2, length), np.float32) for _ in range(self.threads)]
+        # ones, since zeros that were never written share one page of memory
+        arrays = [np.ones((2, length), np.float32) for _ in range(self.threads)]
         repeats = max(2, (1 << 24) // length)
 
         def add(pair: np.ndarray) -> None:

@@ -99,8 +99,7 @@ def test_the_numbers_of_a_summary(dtype, batch):
     ):
         assert name.endswith(repr(layer))
         assert cells == [str(output), f"{parameters:,}", f"{kept * size:,}"]
-    integers = rows + 2 * batch  # the input, and for each LSTM the lengths of the sequences
-    total = size * sum(kept for *_, kept in expected) + 8 * integers
+    total = size * sum(kept for *_, kept in expected) + 8 * rows
     assert f"kept for backward: {total:,} bytes for a batch of {batch}" in text
     count = sum(parameters for _, parameters, _ in expected)
     assert count == sum(p.size for p in model.parameters())
@@ -143,17 +142,35 @@ def test_every_layer_is_in_the_graph_for_graphviz():
 
 
 def test_a_graph_as_a_picture():
-    model = fastnn.Sequential(
-        fastnn.Embedding(TOKENS, 6), fastnn.LayerNorm(6), fastnn.Flatten(),
-        fastnn.BatchNorm1d(6 * STEPS), fastnn.Linear(6 * STEPS, CLASSES),
-    )  # fmt: skip
+    model = every_layer()
     root = ElementTree.fromstring(model.graph("svg", (STEPS,)))
     texts = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
-    for kernel in LAYER_KERNELS["0"] | LAYER_KERNELS["2"] | LAYER_KERNELS["4"]:
+    for kernel in set().union(*LAYER_KERNELS.values()):
         assert any(kernel in text for text in texts), kernel
     for layer in model.layers:
-        if not isinstance(layer, fastnn.Flatten):  # computes nothing
-            assert any(text.startswith(repr(layer)[:27]) for text in texts), layer
+        assert any(text.startswith(repr(layer)[:27]) for text in texts), layer
+
+
+def test_the_input_shape_is_not_that_of_a_later_layer():
+    """Embedding and LSTM change the shape, so what a later layer expects is not the input's."""
+    model = fastnn.Sequential(fastnn.Embedding(11, 6), fastnn.LSTM(6, 8), fastnn.LayerNorm(8))
+    with pytest.raises(ValueError, match="input_shape: expected the shape of one sample"):
+        model.summary()
+    with pytest.raises(ValueError, match="input_shape: expected the shape of one sample"):
+        fastnn.Sequential(fastnn.LSTM(6, 8), fastnn.Linear(8, 2)).summary()
+    model(np.zeros((2, 7), np.int64))
+    assert "(1, 7)" in model.summary()
+
+
+def test_graphs_name_every_array():
+    assert "array" not in fastnn.BatchNorm1d(3).graph()
+    assert "array" not in fastnn.LSTM(3, 2).graph("text", (4, 3))
+
+
+def test_an_lstm_says_what_it_is():
+    text = repr(fastnn.LSTM(8, 5, 2, bidirectional=True, dropout=0.3, return_sequences=False))
+    for option in ("bidirectional=True", "dropout=0.3", "return_sequences=False"):
+        assert option in text
 
 
 # Saved, restored, copied -------------------------------------------------------------------------
@@ -304,3 +321,54 @@ def test_a_state_dict_of_pytorch_loads_unchanged(dtype):
     back.eval()
     with torch.no_grad():
         np.testing.assert_allclose(model(X), pytorch_forward(torch, back, X).numpy(), **close)
+
+
+# Threads and shared layers -----------------------------------------------------------------------
+
+LENGTH, CHANNELS = 64, 20
+
+
+def with_batch_norm(kind):
+    first = {
+        "embedding": fastnn.Embedding(40, LENGTH),
+        "linear": fastnn.Linear(LENGTH, LENGTH),
+        "layer norm": fastnn.LayerNorm(LENGTH),
+        "batch norm": fastnn.Sequential(fastnn.BatchNorm1d(CHANNELS), fastnn.Flatten(),
+                                        fastnn.BatchNorm1d(CHANNELS * LENGTH)),
+    }[kind]
+    flat = fastnn.Flatten()
+    middle = [] if kind == "batch norm" else [fastnn.BatchNorm1d(CHANNELS), flat]
+    return fastnn.Sequential(first, *middle, fastnn.Linear(CHANNELS * LENGTH, 4), rng=0)
+
+
+@pytest.mark.parametrize("kind", ["embedding", "linear", "layer norm", "batch norm"])
+def test_statistics_are_waited_for(kind):
+    """Channels are shared among threads in another way than what the next call shares."""
+    rng = np.random.default_rng(0)
+    shape = (256, CHANNELS)
+    x = rng.integers(0, 40, shape) if kind == "embedding" else rng.normal(size=(*shape, LENGTH))
+    labels, found, before = rng.integers(0, 4, 256), [], fastnn.get_num_threads()
+    try:
+        for threads in (1, *[2] * 8):
+            fastnn.set_num_threads(threads)
+            model = with_batch_norm(kind)
+            fastnn.Trainer(model, "cross_entropy", None).step(x, labels)
+            found.append(model.state_dict() | {p.name: p.grad.copy() for p in model.parameters()})
+    finally:
+        fastnn.set_num_threads(before)
+    for other in found[1:]:
+        for name, array in found[0].items():
+            np.testing.assert_array_equal(other[name], array, err_msg=name)
+
+
+def test_a_batch_norm_used_twice_adds_its_gradients():
+    x, dy = np.random.default_rng(0).normal(size=(2, 6, 3))
+    shared = fastnn.BatchNorm1d(3)
+    once = fastnn.Sequential(fastnn.BatchNorm1d(3), fastnn.Tanh(), fastnn.BatchNorm1d(3),
+                             dtype="float64")  # fmt: skip
+    twice = fastnn.Sequential(shared, fastnn.Tanh(), shared, dtype="float64")
+    for model in (once, twice):
+        model.forward(x, training=True)
+        model.backward(dy)
+    np.testing.assert_allclose(shared.weight.grad, once[0].weight.grad + once[2].weight.grad)
+    np.testing.assert_allclose(shared.bias.grad, once[0].bias.grad + once[2].bias.grad)

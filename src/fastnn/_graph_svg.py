@@ -174,6 +174,7 @@ def _edges(graph: Graph, boxes: dict[Any, Box]) -> list[str]:
     pairs = [
         (boxes[source if isinstance(source, str) else id(source)], boxes[id(op)])
         for source, op, _ in graph.edges
+        if not isinstance(source, str) or source in boxes
     ]
     for slot, writers in graph.outputs.items():
         pairs += [(boxes[id(op)], boxes[slot]) for op in writers]

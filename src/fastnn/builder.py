@@ -107,6 +107,16 @@ class Operation:
         values = [p.root for p in self.pointers[self.outputs :] if isinstance(p, Value)]
         return values + self.written if self.accumulate else values
 
+    def waits_after(self, before):
+        """Return whether threads must wait for each other between the call `before` and this one.
+
+        Rows stay with their thread, and gradients of parameters are read by none of them. Any
+        other share of the work may need what another thread has computed.
+        """
+        if self.split != before.split:
+            return True
+        return self.split != ROWS and not self.stage == before.stage == GRADIENT
+
     def __repr__(self):
         def show(p):
             return repr(p) if isinstance(p, Value) else "-" if p is None else f"{p.shape}"
@@ -147,15 +157,21 @@ class Builder:
         self.minimum_rows = 0
         self._path = []
         self._operations = {FORWARD: [], BACKWARD: [], GRADIENT: []}
-        self._gradients_seen = set()
+        self.arrays = []
         self._count = 0
 
     # For layers ------------------------------------------------------------------------------
 
     def value(self, shape, name=None, dtype=None, slot=None):
-        """Ask for an array of `shape` per sample."""
+        """Ask for an array of `shape` per sample; `name` is for graphs."""
         self._count += 1
-        return Value(name or f"v{self._count}", shape, dtype or self.dtype, slot)
+        name = self._qualified(name) if name else f"v{self._count}"
+        return Value(name, shape, dtype or self.dtype, slot)
+
+    def array(self, name, array):
+        """Return `array`, one of the layer's own that is no parameter, named for graphs."""
+        self.arrays.append((self._qualified(name), array))
+        return array
 
     def view(self, x, shape):
         """Return `x` with another shape per sample, sharing its memory and its gradient."""
@@ -191,25 +207,16 @@ class Builder:
         With `parameters` it also writes gradients of parameters among its outputs.
         """
         op = self._append(BACKWARD, kernel, pointers, **details)
-        if parameters:
-            self._writes_gradients(op)
+        if op is not None:
+            op.parameters = parameters
         return op
 
     def gradient(self, kernel, pointers, items, split=ITEMS, **details):
         """Append a parameter gradient: `items` are shared by threads after the backward pass."""
         op = self._append(GRADIENT, kernel, pointers, split=split, rows=items, **details)
-        self._writes_gradients(op)
+        if op is not None:
+            op.parameters = True
         return op
-
-    def _writes_gradients(self, op):
-        if op is None:
-            return
-        op.parameters = True
-        written = {id(p) for p in op.pointers[: op.outputs] if isinstance(p, np.ndarray)}
-        if written & self._gradients_seen:  # a layer used twice: its second gradient adds
-            op.accumulate = True
-        else:
-            self._gradients_seen |= written
 
     def require_rows(self, rows):
         """Refuse batches of fewer rows."""
@@ -226,7 +233,7 @@ class Builder:
         A trainer that continues sequences hands on the second as the first of the next batch.
         """
         start, end = (
-            self.value(shape, f"{which}_{name}", slot=".".join([*self._names(), f"{which}_{name}"]))
+            self.value(shape, f"{which}_{name}", slot=self._qualified(f"{which}_{name}"))
             for which in ("initial", "final")
         )
         self.carried.append((start, end))
@@ -235,21 +242,24 @@ class Builder:
     def random_state(self, state):
         """Register a `(key, step)` pair whose step advances at every training forward pass."""
         self.random_states.append(state)
-        return state
+        return self.array("random_state", state)
 
     @contextmanager
     def scope(self, name, layer, x):
         """Name what is planned inside after the layer that plans it."""
         self._path.append(name)
-        scope = Scope(".".join(self._names()), layer, len(self._path), x)
+        scope = Scope(self._scope_path(), layer, len(self._path), x)
         self.scopes.append(scope)
         try:
             yield scope
         finally:
             self._path.pop()
 
-    def _names(self):
-        return [name for name in self._path if name]
+    def _scope_path(self):
+        return ".".join(filter(None, self._path))
+
+    def _qualified(self, name):
+        return ".".join(filter(None, [*self._path, name]))
 
     def plan(self, layer, x, name=""):
         """Plan a layer inside a scope of that name; shapes that do not fit name the layer."""
@@ -271,7 +281,7 @@ class Builder:
         if stage != FORWARD and not self.training:
             return None
         op = Operation(stage, kernel, pointers, sizes, scalars, split, rows, outputs, in_place,
-                       flops, ".".join(self._names()), python)
+                       flops, self._scope_path(), python)
         self._operations[stage].append(op)
         return op
 
@@ -291,6 +301,7 @@ class Builder:
         """
         backward = self._operations[BACKWARD][::-1]
         operations = self._operations[FORWARD] + backward + self._operations[GRADIENT]
+        _add_shared(operations)
         operations = _drop_unread(operations, outputs)
         operations = self._sum_gradients(operations)
         _place(operations, outputs)
@@ -321,6 +332,16 @@ class Builder:
 ADDS = {"linear_backward_input"}
 # Kernels that run args.then on each block of rows they finish.
 HOSTS = {"linear_forward", "linear_backward_input"}
+
+
+def _add_shared(operations):
+    """Make the second gradient of a layer that is used twice add to the first."""
+    seen = set()
+    for op in operations:
+        if op.parameters:
+            written = {id(p) for p in op.pointers[: op.outputs] if isinstance(p, np.ndarray)}
+            op.accumulate = op.accumulate or not seen.isdisjoint(written)
+            seen |= written
 
 
 def _drop_unread(operations, outputs):
@@ -409,7 +430,7 @@ class Schedule:
         self.operations, self.calls = operations, calls
         self.dtype, self.scopes = builder.dtype, builder.scopes
         self.random_states, self.minimum_rows = builder.random_states, builder.minimum_rows
-        self.carried = builder.carried
+        self.carried, self.arrays = builder.carried, builder.arrays
 
     @property
     def values(self):

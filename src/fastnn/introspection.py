@@ -135,7 +135,8 @@ def _kept_bytes(schedule: Schedule, batch_size: int) -> dict[str | None, int]:
     kept: dict[str | None, int] = {}
     counted = set()
     for value in schedule.kept_for_backward():
-        if (place := value.storage or value) not in counted:
+        place, others = value.storage or value, value.slot and value is not schedule.x
+        if place not in counted and not others:
             counted.add(place)
             scope = maker.get(value)
             kept[scope] = kept.get(scope, 0) + value.row_bytes * batch_size
@@ -161,8 +162,8 @@ class Graph:
                 self._arrays[p.grad.ctypes.data] = f"d{p.name}"
             for name, buffer in part._buffers.items():
                 self._arrays[buffer.data.ctypes.data] = before + name
-            if part._random_state is not None:
-                self._arrays[part._random_state.ctypes.data] = before + "random_state"
+        for name, array in schedule.arrays:
+            self._arrays[array.ctypes.data] = name
         self.layers = {scope.path: scope.layer for scope in schedule.scopes}
         self._connect()
 
@@ -189,7 +190,7 @@ class Graph:
             return "-"
         if isinstance(pointer, Value):
             return pointer.slot or pointer.name
-        return self._arrays.get(pointer.ctypes.data, "array")
+        return self._arrays[pointer.ctypes.data]
 
     def shaped(self, pointer: Any) -> str:
         """Its name and shape."""

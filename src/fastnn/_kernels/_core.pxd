@@ -31,6 +31,7 @@ cdef extern from "program.h":
     ctypedef struct fastnn_call:
         fastnn_op op
         int split
+        int waits
         ptrdiff_t items
     ctypedef struct fastnn_run:
         const fastnn_call *calls

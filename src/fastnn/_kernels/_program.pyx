@@ -96,6 +96,7 @@ cdef class Program:
             op = calls[i]
             self.calls[i].split = splits[op.split]
             self.calls[i].items = op.items
+            self.calls[i].waits = i > 0 and op.waits_after(calls[i - 1])
             self._fill(&self.calls[i].op, op, found)
             link = &self.calls[i].op.args.then
             while op.then is not None:

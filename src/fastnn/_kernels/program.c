@@ -51,9 +51,7 @@ static void run_thread(const fastnn_run *r, meeting *m, int thread, int threads)
     ptrdiff_t row_end = border(r->rows, grain, thread + 1, threads);
     for (ptrdiff_t i = 0; i < r->count; i++) {
         const fastnn_call *c = &r->calls[i];
-        /* Rows stay with their thread; anything else waits for the calls before it. */
-        if (i > 0 && (c->split != r->calls[i - 1].split || c->split == FASTNN_SERIAL))
-            meet(m, threads);
+        if (i > 0 && c->waits) meet(m, threads);
         if (*r->failed) continue;
         ptrdiff_t begin = 0, end = c->items;
         if (c->split == FASTNN_BY_ROWS) {

@@ -6,7 +6,7 @@
 
 /* How the items of a call are shared among threads. */
 enum fastnn_split {
-    FASTNN_BY_ROWS,  /* each thread takes its rows of the batch; no barrier between such calls */
+    FASTNN_BY_ROWS,  /* each thread takes its rows of the batch */
     FASTNN_BY_ITEMS, /* each thread takes a share of a fixed number of items (weight gradients) */
     FASTNN_SERIAL    /* the calling thread alone (statistics of the batch, Python code) */
 };
@@ -14,6 +14,7 @@ enum fastnn_split {
 typedef struct {
     fastnn_op op;
     int split;
+    int waits;       /* begins when all threads have done the calls before it */
     ptrdiff_t items; /* per row of the batch (BY_ROWS) or in all */
 } fastnn_call;
 

@@ -457,6 +457,10 @@ class Layer:
     def input_shape(self):
         """Return the shape per sample that the layer expects, or None if any will do."""
 
+    def keeps_shape(self):
+        """Return whether the output has the shape of the input, whatever that is."""
+        return type(self).output_shape is Layer.output_shape
+
 
 def rows_and_columns(shape):
     """Split a shape per sample into rows and columns (the last axis)."""

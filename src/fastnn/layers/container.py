@@ -22,9 +22,17 @@ class _Container(Layer):
         return {str(i): layer for i, layer in enumerate(self.layers)}
 
     def input_shape(self):
-        """Return the shape that the first layer which wants one expects."""
-        shapes = (layer.input_shape() for layer in self.layers)
-        return next((shape for shape in shapes if shape is not None), None)
+        """Return the shape that the first layer which wants one expects, if it gets the input's."""
+        for layer in self.layers:
+            if (shape := layer.input_shape()) is not None:
+                return shape
+            if not layer.keeps_shape():
+                break
+        return None
+
+    def keeps_shape(self):
+        """Return whether all layers do."""
+        return all(layer.keeps_shape() for layer in self.layers)
 
     @property
     def _takes_integers(self):
@@ -128,6 +136,10 @@ class Concat(_Container):
     dtype : {"float32", "float64"}, optional
     rng : int, numpy.random.Generator or None
     """
+
+    def keeps_shape(self):
+        """Return False."""
+        return False
 
     def _as_input(self, x, dtype):
         for branch in self.layers:  # indices must be in the range of each

@@ -61,6 +61,10 @@ class Embedding(Layer):
         self.sparse = bool(sparse)
         self.weight = self.parameter("weight", shape, init, self.sparse)
 
+    def keeps_shape(self):
+        """Return False."""
+        return False
+
     _takes_integers = True
 
     def _input(self, builder, shape):
@@ -87,9 +91,9 @@ class Embedding(Layer):
                         sizes=(dim * builder.dtype.itemsize,), rows=count, flops=y.size)
         weight, num = self.weight, self.num_embeddings
         if self.sparse:
-            builder.gradient("embedding_backward_rows",
-                             [weight.grad, weight._rows, weight._used, y.grad, x], items=1,
-                             outputs=3, split=SERIAL, flops=y.size,
+            used = builder.array("rows", weight._rows), builder.array("used", weight._used)
+            builder.gradient("embedding_backward_rows", [weight.grad, *used, y.grad, x],
+                             items=1, outputs=3, split=SERIAL, flops=y.size,
                              sizes=(dim, RowCount(count), num, builder.dense))
         else:
             builder.gradient("embedding_backward", [weight.grad, y.grad, x], items=num,

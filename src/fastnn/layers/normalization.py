@@ -186,7 +186,10 @@ class BatchNorm1d(_Normalization):
                             flops=4 * x.size)
             return y
         builder.require_rows(2 if length == 1 else 1)
-        saved = [np.empty(channels, builder.dtype) for _ in range(3)]
+        saved = [
+            builder.array(name, np.empty(channels, builder.dtype))
+            for name in ("mean", "tail", "rstd")
+        ]
         sizes = (channels, length, RowCount())
         builder.forward("batch_norm_forward", [y, *saved, *running, x, *self._affine("data")],
                         sizes=sizes, scalars=(self.eps, self.momentum), split=ITEMS,

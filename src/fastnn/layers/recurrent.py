@@ -13,6 +13,9 @@ from fastnn.builder import ITEMS, RowCount
 from fastnn.layers.base import Layer, _aligned
 
 
+_DEFAULTS = {"num_layers": 1, "bidirectional": False, "dropout": 0.0, "return_sequences": True}
+
+
 def _uniform(bound, shape, rng, dtype):
     return rng.uniform(-bound, bound, shape).astype(dtype)
 
@@ -103,9 +106,9 @@ class LSTM(Layer):
         """Return whether there is dropout between layers."""
         return self.dropout > 0 and self.num_layers > 1
 
-    def input_shape(self):
-        """Return None: the number of steps may be any."""
-        return
+    def keeps_shape(self):
+        """Return False."""
+        return False
 
     # The program -----------------------------------------------------------------------------
 
@@ -151,6 +154,9 @@ class LSTM(Layer):
         packed = _aligned(size, dtype)
         transposed = _aligned(size, dtype) if builder.training else None
         bias = _aligned(gates, dtype)
+        for array, name in ((packed, "packed"), (transposed, "transposed"), (bias, "bias")):
+            if array is not None:
+                builder.array(f"{name}_{suffix}", array)
         builder.forward("lstm_pack", [packed, transposed, bias, *(p.data for p in parameters[1:])],
                         sizes=(hidden,), outputs=3, rows=hidden, split=ITEMS)
 
@@ -307,7 +313,11 @@ class LSTM(Layer):
         return self._initial_grad[:, :, 0].copy(), self._initial_grad[:, :, 1].copy()
 
     def __repr__(self):
-        return f"LSTM({self.input_size}, {self.hidden_size}, num_layers={self.num_layers})"
+        text = f"LSTM({self.input_size}, {self.hidden_size}"
+        for name, default in _DEFAULTS.items():
+            if (value := getattr(self, name)) != default:
+                text += f", {name}={value}"
+        return text + ")"
 
 
 def _states(names, arrays, shape, dtype):

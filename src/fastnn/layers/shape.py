@@ -17,6 +17,10 @@ class Flatten(Layer):
     def __init__(self, *, dtype=None, rng=None):
         super().__init__(dtype=dtype, rng=rng)
 
+    def keeps_shape(self):
+        """Return False."""
+        return False
+
     def plan(self, builder, x):
         """Plan no operation."""
         return builder.view(x, (x.size,))
