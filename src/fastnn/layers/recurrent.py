@@ -12,7 +12,6 @@ from fastnn._checks import positive
 from fastnn.builder import ITEMS, RowCount
 from fastnn.layers.base import Layer, _aligned
 
-
 _DEFAULTS = {"num_layers": 1, "bidirectional": False, "dropout": 0.0, "return_sequences": True}
 
 
