@@ -1,6 +1,6 @@
 """The adding problem: an LSTM learns to keep two numbers for a hundred steps and to add them.
 
-    pip install fastnn-cpu && python examples/adding_problem.py [--length 100] [--short]
+    pip install . && python examples/adding_problem.py [--length 100] [--short]
 
 Experiment 4 of Hochreiter & Schmidhuber 1997, "Long Short-Term Memory", Neural Computation 9(8).
 A sequence is LENGTH to 1.1 LENGTH pairs of a random number and a marker; the first and the last

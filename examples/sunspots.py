@@ -1,6 +1,6 @@
 """Forecast the sunspot number of the next year with a committee of LSTM networks.
 
-    pip install "fastnn-cpu[plot]" statsmodels && python examples/sunspots.py [--short]
+    pip install ".[examples]" && python examples/sunspots.py [--short]
 
 The yearly sunspot numbers of 1700 to 2008 come with statsmodels. Everything is fitted on the years
 to 1920; the years from 1921, the last eight cycles, only test it. Beside the networks stand simple

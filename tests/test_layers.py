@@ -424,3 +424,34 @@ def test_copies_are_independent(clone):
 def test_bad_input(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_reading_a_parameter_builds_the_model_that_it_belongs_to():
+    layer = fastnn.LSTM(2, 3, dtype="float64", rng=0)
+    layer.bias_ih_l0.data[3:6] = 1
+    assert layer.bias_ih_l0.data.dtype == np.float64
+    np.testing.assert_array_equal(layer.state_dict()["bias_ih_l0"][3:6], 1)
+    np.testing.assert_array_equal(layer.weight_hh_l0.grad, 0)
+
+    def model():
+        inner = fastnn.Sequential(fastnn.Linear(4, 3), fastnn.BatchNorm1d(3))
+        return fastnn.Sequential(inner, fastnn.Linear(3, 2), dtype="float64", rng=0)
+
+    one, other = model(), model()
+    np.testing.assert_array_equal(one[0][0].weight.data, other.state_dict()["0.0.weight"])
+    np.testing.assert_array_equal(one[0][1].running_var.data, 1)
+    for name, expected in other.state_dict().items():
+        np.testing.assert_array_equal(one.state_dict()[name], expected)
+    optimizer = fastnn.optim.SGD([model()[1].bias], lr=1.0)
+    optimizer.step([np.ones(2)])
+    with pytest.raises(AttributeError, match="Parameter has no attribute 'value'"):
+        _ = one[1].bias.value
+
+
+def test_copies_of_a_model_that_is_not_built_are_not_built():
+    model = fastnn.Sequential(fastnn.Linear(4, 3), fastnn.Linear(3, 2), rng=0)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert not twin[0].weight.placed
+        np.testing.assert_array_equal(twin[1].weight.data, twin.state_dict()["1.weight"])
+        assert twin[0].weight.placed
+    assert not model[0].weight.placed

@@ -208,17 +208,6 @@ def test_a_trainer_passes_on_what_the_optimizer_refuses(call):
     assert snapshot(params, optimizer) == before
 
 
-def test_a_parameter_of_a_model_that_was_not_built():
-    layer = fastnn.Linear(3, 2)
-    for params in ([layer.bias], [{"params": [layer.bias]}], [{"params": layer.bias}]):
-        with pytest.raises(ValueError, match=r"^params\[0\] \(bias\): .*parameters\(\) first"):
-            optim.SGD(params, 0.1)
-    with pytest.raises(ValueError, match=r"^params\[1\] \(weight\): expected .* built"):
-        optim.SGD([np.zeros(3), layer.weight], 0.1)
-    layer.parameters()
-    optim.SGD([layer.bias], 0.1)
-
-
 def test_what_is_no_list_at_all():
     layer = fastnn.Linear(3, 2)
     for params in (layer, layer.weight, None, 3):

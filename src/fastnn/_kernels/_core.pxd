@@ -33,12 +33,18 @@ cdef extern from "program.h":
         int split
         int waits
         ptrdiff_t items
+    ctypedef struct fastnn_pace:
+        double one
+        double alone_until
+        int probes
+        int losses
     ctypedef struct fastnn_run:
         const fastnn_call *calls
         ptrdiff_t count
         fastnn_update *update
         ptrdiff_t rows
         int threads
+        fastnn_pace *pace
         char *scratch
         const int *failed
 

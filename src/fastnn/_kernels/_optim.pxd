@@ -3,7 +3,7 @@
 cimport numpy as cnp
 from libc.stdint cimport int64_t
 
-from fastnn._kernels._core cimport FASTNN_SCALARS, fastnn_kernel
+from fastnn._kernels._core cimport FASTNN_SCALARS, fastnn_kernel, fastnn_pace
 
 cdef extern from "update.h":
     int FASTNN_UPDATE_CHUNK
@@ -71,6 +71,7 @@ cdef class UpdateTable:
     cdef fastnn_segment *segments
     cdef fastnn_rule *rules
     cdef Scalar *constants
+    cdef fastnn_pace pace
     cdef ptrdiff_t scalar_steps
     cdef Py_ssize_t count, target_count
     cdef ptrdiff_t block

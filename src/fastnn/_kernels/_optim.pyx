@@ -245,6 +245,7 @@ cdef class UpdateTable:
         cdef int never = 0
         run.calls, run.count, run.rows, run.scratch, run.failed = NULL, 0, 0, NULL, &never
         run.update = <_core.fastnn_update *>&self.u
+        run.pace = &self.pace
         run.threads = thread_limit() if self.u.elements >= PARALLEL_ELEMENTS else 1
         with nogil:
             execute(&run)

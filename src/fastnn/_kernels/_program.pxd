@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
-from fastnn._kernels._core cimport fastnn_args, fastnn_call, fastnn_op, fastnn_run
+from fastnn._kernels._core cimport fastnn_args, fastnn_call, fastnn_op, fastnn_pace, fastnn_run
 
 cdef struct Patch:
     fastnn_args *args
@@ -24,6 +24,7 @@ cdef class Program:
     cdef object memory, scratch
     cdef char **addresses
     cdef int scratch_threads
+    cdef fastnn_pace paces[4]  # of backward, forward and whole runs
     cdef int failed
     cdef object error
     cdef double work_per_row

@@ -256,6 +256,7 @@ cdef class Program:
                              f"statistics of the batch, got {rows}")
         self.reserve(rows)
         run.threads = self._threads(rows)
+        run.pace = &self.paces[2 * (first == 0) + (last == self.call_count)]
         if run.threads > self.scratch_threads:
             self.scratch = Scratch(run.threads)
             self.scratch_threads = run.threads

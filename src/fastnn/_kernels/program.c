@@ -1,37 +1,9 @@
 #include "program.h"
+#include "barrier.h"
 #include "fpmode.h"
-#include <sched.h>
-#include <stdatomic.h>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
-#if defined(__x86_64__)
-#define RELAX() __builtin_ia32_pause()
-#else
-#define RELAX() ((void)0)
-#endif
-
-/* Waits shorter than OpenMP's, which sleeps when it believes the processors to be taken: the
- * threads of a step are a few microseconds apart. Yields when they are not. */
-typedef struct {
-    atomic_int arrived, round;
-} meeting;
-
-static void meet(meeting *m, int threads) {
-    if (threads == 1) return;
-    int round = atomic_load_explicit(&m->round, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&m->arrived, 1, memory_order_acq_rel) == threads - 1) {
-        atomic_store_explicit(&m->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&m->round, round + 1, memory_order_release);
-        return;
-    }
-    for (int turns = 0; atomic_load_explicit(&m->round, memory_order_acquire) == round; turns++) {
-        if (turns < 4000)
-            RELAX();
-        else
-            sched_yield();
-    }
-}
 
 /* Shares [0, n) evenly; the borders fall on multiples of `grain`, so that threads seldom
  * write to one cache line and micro-kernels seldom see a remainder. */
@@ -42,7 +14,7 @@ static ptrdiff_t border(ptrdiff_t n, ptrdiff_t grain, int part, int parts) {
     return at < n ? at : n;
 }
 
-static void run_thread(const fastnn_run *r, meeting *m, int thread, int threads) {
+static void run_thread(const fastnn_run *r, fastnn_barrier *b, int thread, int threads) {
     fastnn_fpmode mode = fastnn_fpmode_flush();
     char *scratch = r->scratch + (ptrdiff_t)thread * FASTNN_SCRATCH;
     /* with few rows an even share counts for more than whole blocks */
@@ -51,7 +23,7 @@ static void run_thread(const fastnn_run *r, meeting *m, int thread, int threads)
     ptrdiff_t row_end = border(r->rows, grain, thread + 1, threads);
     for (ptrdiff_t i = 0; i < r->count; i++) {
         const fastnn_call *c = &r->calls[i];
-        if (i > 0 && c->waits) meet(m, threads);
+        if (i > 0 && c->waits) fastnn_barrier_wait(b, threads);
         if (*r->failed) continue;
         ptrdiff_t begin = 0, end = c->items;
         if (c->split == FASTNN_BY_ROWS) {
@@ -68,23 +40,62 @@ static void run_thread(const fastnn_run *r, meeting *m, int thread, int threads)
     if (r->update) {
         int phases = fastnn_update_phases(r->update);
         for (int phase = 0; phase < phases; phase++) {
-            meet(m, threads);
+            fastnn_barrier_wait(b, threads);
             if (!*r->failed) fastnn_update_phase(r->update, phase, thread, threads);
         }
     }
     fastnn_fpmode_restore(mode);
+    fastnn_barrier_wait(b, threads); /* so that nobody waits at the end of OpenMP's region */
 }
 
+#ifdef _OPENMP
+/* Runs longer than this, in seconds, are not tried on one thread for comparison. */
+#define LONG_RUN 5e-3
+
+/* Learns from a run. Several threads lose where there is too little to share, or where another
+ * process has one of the processors: then all wait for the thread that is kept from running, by
+ * milliseconds. After a loss runs stay alone for a multiple of what was lost, so that trying again
+ * costs little, however often it fails. */
+static void judge(fastnn_pace *p, int threads, double rows, double start, double end) {
+    const double taken = end - start;
+    if (threads == 1) {
+        const double per_row = taken / rows, known = 1.02 * p->one;
+        p->one = p->one == 0 || per_row < known ? per_row : known;
+        if (p->probes > 0) p->probes--;
+    } else if (p->one == 0) {
+        p->probes = taken < LONG_RUN ? 2 : 0;
+    } else if (taken > p->one * rows) {
+        const double lost = taken - p->one * rows;
+        p->alone_until = end + 20 * lost * (1 << p->losses);
+        if (p->losses < 10) p->losses++;
+    } else {
+        p->losses /= 2;
+    }
+}
+
+static void run_parallel(const fastnn_run *r) {
+    fastnn_barrier b = {0};
+#pragma omp parallel num_threads(r->threads)
+    run_thread(r, &b, omp_get_thread_num(), omp_get_num_threads());
+}
+#endif
+
 void fastnn_execute(const fastnn_run *r) {
-    meeting m = {0};
+    fastnn_barrier b = {0};
 #ifdef _OPENMP
     if (r->threads > 1) {
-#pragma omp parallel num_threads(r->threads)
-        run_thread(r, &m, omp_get_thread_num(), omp_get_num_threads());
+        const double start = omp_get_wtime();
+        const int alone = r->pace->probes > 0 || start < r->pace->alone_until;
+        if (alone)
+            run_thread(r, &b, 0, 1);
+        else
+            run_parallel(r);
+        judge(r->pace, alone ? 1 : r->threads, r->rows ? (double)r->rows : 1, start,
+              omp_get_wtime());
         return;
     }
 #endif
-    run_thread(r, &m, 0, 1);
+    run_thread(r, &b, 0, 1);
 }
 
 double fastnn_sum(const void *values, ptrdiff_t n, int is_double) {

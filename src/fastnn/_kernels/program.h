@@ -18,18 +18,28 @@ typedef struct {
     ptrdiff_t items; /* per row of the batch (BY_ROWS) or in all */
 } fastnn_call;
 
+/* What is known of how fast a run is on one thread and on several; zeros at first. */
+typedef struct {
+    double one;         /* seconds per row on one thread; 0 if not measured */
+    double alone_until; /* one thread is used before this time */
+    int probes;         /* runs that are to measure one thread */
+    int losses;         /* how often several threads were slower lately */
+} fastnn_pace;
+
 typedef struct {
     const fastnn_call *calls;
     ptrdiff_t count;
     fastnn_update *update; /* an optimizer step to run after the calls, or NULL */
     ptrdiff_t rows;        /* rows of this batch */
-    int threads;
-    char *scratch;     /* threads blocks of FASTNN_SCRATCH bytes, 64-byte aligned */
-    const int *failed; /* set by a Python callback that raised: nothing runs after it */
+    int threads;           /* at most; one if several have been slower */
+    fastnn_pace *pace;     /* of such runs; only read and written if there are several threads */
+    char *scratch;         /* threads blocks of FASTNN_SCRATCH bytes, 64-byte aligned */
+    const int *failed;     /* set by a Python callback that raised: nothing runs after it */
 } fastnn_run;
 
-/* Runs the calls in order, in one parallel region of `threads` threads, with denormals
- * flushed to zero. The caller's floating-point state is restored. */
+/* Runs the calls in order, in one parallel region of up to `threads` threads, with denormals
+ * flushed to zero. The caller's floating-point state is restored. The result has the same bits on
+ * any number of threads, so that the number may be chosen by what is fastest. */
 void fastnn_execute(const fastnn_run *run);
 
 /* Sum of n losses in double, in order: the same bits whatever the number of threads. */

@@ -14,7 +14,33 @@ from fastnn.builder import BACKWARD, FORWARD, Builder
 from fastnn.introspection import graph, summary
 
 
-class Parameter:
+class _Placed:
+    """Arrays of a layer that get their place when the model is built, at the latest when read."""
+
+    __slots__ = ()
+    _arrays = ("data",)
+
+    def __getattr__(self, name):
+        if name not in self._arrays:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        self._layer._outermost()._model()
+        return object.__getattribute__(self, name)
+
+    @property
+    def placed(self):
+        """Whether the arrays are there."""
+        try:
+            type(self).data.__get__(self)
+        except AttributeError:
+            return False
+        return True
+
+    def __getstate__(self):
+        unset = () if self.placed else self._arrays
+        return None, {name: getattr(self, name) for name in self.__slots__ if name not in unset}
+
+
+class Parameter(_Placed):
     """A trainable array of a layer and its gradient, views into the model's arena.
 
     Attributes
@@ -22,7 +48,8 @@ class Parameter:
     name : str
         Its key in ``state_dict()``, such as ``"0.weight"``.
     data : ndarray
-        The values, C-contiguous; write into it, do not replace it.
+        The values, C-contiguous; write into it, do not replace it. To read it first gives the
+        whole model its initial values.
     grad : ndarray
         The gradient of the last backward pass, same shape.
     shape : tuple of int
@@ -33,13 +60,14 @@ class Parameter:
     """
 
     __slots__ = (
-        "_init", "_rows", "_used", "data", "grad", "grad_ready", "name", "shape", "sparse",
+        "_init", "_layer", "_rows", "_used", "data", "grad", "grad_ready", "name", "shape",
+        "sparse",
     )  # fmt: skip
+    _arrays = ("data", "grad")
 
-    def __init__(self, name, shape, init, sparse=False):
-        self.name, self.shape, self._init, self.sparse = name, tuple(shape), init, sparse
-        self.data = self.grad = self._rows = self._used = None
-        self.grad_ready = False
+    def __init__(self, layer, name, shape, init, sparse=False):
+        self._layer, self.name, self.shape, self._init = layer, name, tuple(shape), init
+        self.sparse, self._rows, self._used, self.grad_ready = sparse, None, None, False
 
     def _place(self, name, data, grad):
         """Move into arrays of the model's; there is no gradient yet."""
@@ -69,14 +97,13 @@ class Parameter:
         return f"Parameter({self.name!r}, shape={self.shape})"
 
 
-class Buffer:
+class Buffer(_Placed):
     """A named array that is part of a layer's state but is not trained."""
 
-    __slots__ = ("data", "name", "shape", "value")
+    __slots__ = ("_layer", "data", "name", "shape", "value")
 
-    def __init__(self, name, shape, value):
-        self.name, self.shape, self.value = name, tuple(shape), value
-        self.data = None
+    def __init__(self, layer, name, shape, value):
+        self._layer, self.name, self.shape, self.value = layer, name, tuple(shape), value
 
 
 class _Engine:
@@ -136,18 +163,18 @@ class Layer:
         self._parameters = {}
         self._buffers = {}
         self._random_state = None
-        self._engine = None
+        self._engine = self._container = None
 
     # For subclasses --------------------------------------------------------------------------
 
     def parameter(self, name, shape, init, sparse=False):
         """Declare a parameter; ``init(shape, rng, dtype)`` gives its first values."""
-        parameter = self._parameters[name] = Parameter(name, shape, init, sparse)
+        parameter = self._parameters[name] = Parameter(self, name, shape, init, sparse)
         return parameter
 
     def buffer(self, name, shape, value):
         """Declare an array of state that starts with every element at `value`."""
-        buffer = self._buffers[name] = Buffer(name, shape, value)
+        buffer = self._buffers[name] = Buffer(self, name, shape, value)
         return buffer
 
     def children(self):
@@ -195,6 +222,13 @@ class Layer:
 
         yield from walk(self, prefix)
 
+    def _outermost(self):
+        """Return the container of all containers that this layer was put into, or itself."""
+        layer = self
+        while layer._container is not None:
+            layer = layer._container
+        return layer
+
     def _model(self):
         """Return this model's engine, building the model when it is used for the first time."""
         if self._engine is None:
@@ -216,16 +250,16 @@ class Layer:
         for name, parameter, layer in owned:
             end = start + parameter.size
             data = engine.data[start:end].reshape(parameter.shape)
-            if parameter.data is None:
+            if parameter.placed:  # the layer has been used before: its values move along
+                data[...] = parameter.data
+            else:
                 own = layer._rng if layer._rng is not None else rng
                 data[...] = parameter._init(parameter.shape, own, engine.dtype)
-            else:  # the layer has been used before: its values move along
-                data[...] = parameter.data
             parameter._place(name, data, engine.grad[start:end].reshape(parameter.shape))
             start = end
         for _, layer in self._layers():
             for buffer in layer._buffers.values():
-                old = buffer.value if buffer.data is None else buffer.data
+                old = buffer.data if buffer.placed else buffer.value
                 buffer.data = np.full(buffer.shape, old, engine.dtype)
             if layer.uses_random_numbers() and layer._random_state is None:
                 own = layer._rng if layer._rng is not None else rng
@@ -267,7 +301,7 @@ class Layer:
         state = self.__dict__.copy()
         if self._engine is not None:
             state["_dtype"] = self._engine.dtype
-        state["_engine"] = None
+        state["_engine"] = state["_container"] = None
         return state
 
     # Running ---------------------------------------------------------------------------------

@@ -16,6 +16,15 @@ class _Container(Layer):
                     f"layers[{position}]: expected a fastnn layer, got {type(layer).__name__}"
                 )
         self.layers = layers
+        self._claim()
+
+    def _claim(self):
+        for layer in self.layers:
+            layer._container = self
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._claim()
 
     def children(self):
         """Return the layers by name."""

@@ -137,11 +137,6 @@ class Optimizer:
         self._names: list[str] = []
         for i, source in enumerate(sources):
             name = source.name if hasattr(source, "grad_ready") else f"params[{i}]"
-            if hasattr(source, "grad_ready") and source.data is None:
-                raise ValueError(
-                    f"params[{i}] ({name}): expected a parameter of a model that has been built, "
-                    "got one without data; call model.parameters() first"
-                )
             self._names.append(f"params[{i}] ({name})" if name in self._names else name)
         arrays = [
             as_target(source.data if hasattr(source, "grad_ready") else source, name)
