@@ -285,6 +285,14 @@ class Builder:
         self._operations[stage].append(op)
         return op
 
+    def read_later(self, value):
+        """Return whether a backward or gradient operation reads `value`."""
+        return any(
+            value.root in op.read
+            for stage in (BACKWARD, GRADIENT)
+            for op in self._operations[stage]
+        )
+
     # Finishing -------------------------------------------------------------------------------
 
     def finish(self, outputs):

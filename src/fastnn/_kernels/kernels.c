@@ -11,6 +11,7 @@
 #include "embedding.inc"
 #include "loss.inc"
 #include "normalization.inc"
+#include "batch_norm.inc"
 #include "random.inc"
 #include "recurrent.inc"
 #include "optim.inc"
@@ -24,6 +25,7 @@
 #include "embedding.inc"
 #include "loss.inc"
 #include "normalization.inc"
+#include "batch_norm.inc"
 #include "random.inc"
 #include "recurrent.inc"
 #include "optim.inc"
@@ -31,10 +33,10 @@
 
 /* Each .inc file lists its kernels in a macro KERNELS_<file>(K). */
 #define ENTRY(name) {#name, name##_f32, name##_f64},
-static const fastnn_entry entries[] = {KERNELS_GEMM(ENTRY) KERNELS_ELEMENTWISE(ENTRY)
-                                           KERNELS_LOSS(ENTRY) KERNELS_NORMALIZATION(ENTRY)
-                                               KERNELS_RANDOM(ENTRY) KERNELS_RECURRENT(ENTRY)
-                                                   KERNELS_EMBEDDING(ENTRY) KERNELS_OPTIM(ENTRY)};
+static const fastnn_entry entries[] = {
+    KERNELS_GEMM(ENTRY) KERNELS_ELEMENTWISE(ENTRY) KERNELS_LOSS(ENTRY) KERNELS_NORMALIZATION(ENTRY)
+        KERNELS_RANDOM(ENTRY) KERNELS_RECURRENT(ENTRY) KERNELS_EMBEDDING(ENTRY) KERNELS_OPTIM(ENTRY)
+            KERNELS_BATCH_NORM(ENTRY)};
 
 #define STRING_(x) #x
 #define STRING(x) STRING_(x)

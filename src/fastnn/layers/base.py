@@ -113,6 +113,7 @@ class _Engine:
         self.dtype, self.rng = dtype, rng
         self.data = self.grad = None
         self.programs = {}
+        self.marked = set()  # ids of the layers whose parameters have gradients
         self.lock = threading.RLock()
         # (program, rows, output shape, thread) of a training forward without its backward
         self.pending = None
@@ -290,10 +291,12 @@ class Layer:
             if x.dtype == builder.dtype:
                 outputs.append(x.grad)
                 x.grad.slot = "dx"
-        else:
+        # the caller gets what is computed itself, unless he could spoil it for the backward pass
+        if not builder.read_later(y):
             y.root.slot = "y"
         schedule = builder.finish(outputs)
-        schedule.x, schedule.y = x, y
+        schedule.x, schedule.y, schedule.keeps_x = x, y, builder.read_later(x)
+        schedule.kept_x = None
         return schedule
 
     def __getstate__(self):
@@ -341,15 +344,15 @@ class Layer:
             y = np.empty((rows, *program.schedule.y.shape), engine.dtype)
             if training:
                 engine.pending = None
-                kept = x.copy()  # the caller may write into x before the backward pass
-                program.bind("x", kept)
-                program.forward(rows)
-                program.read(program.schedule.y, y)
-                engine.pending = (self, program, kept, y.shape, single, threading.get_ident())
-            else:
-                program.bind("x", x)
-                program.bind("y", y)
-                program.forward(rows)
+                if program.schedule.keeps_x:
+                    x = _kept(program.schedule, x)
+            program.bind("x", x)
+            program.bind("y", y)
+            program.forward(rows)
+            if training:
+                if not program.has_slot("y"):
+                    program.read(program.schedule.y, y)
+                engine.pending = (self, program, x, y.shape, single, threading.get_ident())
         return y[0] if single else y
 
     __call__ = forward
@@ -403,12 +406,14 @@ class Layer:
             program.bind("dx", dx)
             program.set_accumulate(bool(accumulate))
             program.backward(len(x))
-            self._mark_gradients()
+            if id(self) not in engine.marked:
+                self._mark_gradients()
         return dx[0] if single and dx is not None else dx
 
     def _mark_gradients(self):
         for parameter in self.parameters():
             parameter.grad_ready = True
+        self._engine.marked.add(id(self))
 
     # State -----------------------------------------------------------------------------------
 
@@ -508,6 +513,15 @@ def _own(builder, y, x):
     copy = builder.value(y.shape)
     builder.forward("copy_columns", [copy, y], sizes=(y.size,) * 3)
     builder.backward("copy_columns", [y.grad, copy.grad], sizes=(y.size,) * 3)
+    return copy
+
+
+def _kept(schedule, x):
+    """Copy the input, for the caller may write into his before the backward pass."""
+    if schedule.kept_x is None or len(schedule.kept_x) < len(x):
+        schedule.kept_x = np.empty_like(x)
+    copy = schedule.kept_x[: len(x)]
+    copy[...] = x
     return copy
 
 
