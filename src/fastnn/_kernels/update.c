@@ -113,6 +113,8 @@ static double trust_ratio(const fastnn_update *u, const fastnn_segment *s) {
 static void step_pieces(const fastnn_update *u, const fastnn_segment *s, fastnn_args *args,
                         ptrdiff_t from, ptrdiff_t to) {
     const fastnn_rule *rule = &u->rules[s->rule];
+    _Alignas(64) char kept[CHUNK * sizeof(double) + 64];
+    if (within_chunk(s)) args->p[FASTNN_UPDATE_KEPT] = kept;
     while (from < to) {
         ptrdiff_t chunk = (s->first + from) / CHUNK;
         ptrdiff_t border = smaller((chunk + 1) * CHUNK - s->first, to);
@@ -125,6 +127,7 @@ static void step_pieces(const fastnn_update *u, const fastnn_segment *s, fastnn_
     if (within_chunk(s)) {
         args->s[FASTNN_UPDATE_RATIO] = trust_ratio(u, s);
         rule->finish(args, 0, s->n, NULL);
+        args->p[FASTNN_UPDATE_KEPT] = NULL;
     }
 }
 
