@@ -10,12 +10,13 @@ from fastnn.layers.activation import (
     Softmax,
     Tanh,
 )
-from fastnn.layers.base import Layer, Parameter
+from fastnn.layers.base import Layer
 from fastnn.layers.container import Concat, Residual, Sequential
 from fastnn.layers.dropout import Dropout
 from fastnn.layers.embedding import Embedding
 from fastnn.layers.linear import Linear
 from fastnn.layers.normalization import BatchNorm1d, LayerNorm
+from fastnn.layers.parameter import Parameter
 from fastnn.layers.recurrent import LSTM
 from fastnn.layers.shape import Flatten
 
