@@ -15,7 +15,7 @@ LENGTHS = np.array([3, 0, 1, 2, 3])
 
 
 def hidden_units(size: int) -> int:
-    return min(max(size, 1), 65)
+    return min(max(size, 1), 130)
 
 
 def packed(draw: Draw, weight: np.ndarray) -> tuple[np.ndarray, ...]:

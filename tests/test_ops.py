@@ -341,6 +341,24 @@ def test_out_may_not_overlap_in_part(call, arrays):
     np.testing.assert_array_equal(memory, before)
 
 
+@every_call
+def test_out_may_be_next_to_an_argument(call, arrays):
+    memory = np.zeros(2 * 4 * 6, arrays["x"].dtype)
+    halves = memory.reshape(2, 4, 6)
+    for x, out in (halves, halves[::-1]):
+        x[...] = arrays["x"]
+        assert call({**arrays, "x": x}, out=out) is out
+        np.testing.assert_array_equal(out, call(arrays))
+
+
+def test_out_may_not_be_in_the_gaps_of_an_operand(dtype):
+    memory = np.zeros((6, 12), dtype)
+    gaps = memory.ravel()[6:42].reshape(6, 6)
+    with pytest.raises(ValueError, match="out: expected its own memory"):
+        ops.matmul(np.ones((6, 6), dtype), memory[:, ::2], out=gaps)
+    assert not memory.any()
+
+
 @every_function
 def test_nothing_leaks(call, arrays):
     call(arrays)
@@ -391,6 +409,10 @@ X, W = np.zeros((4, 6), np.float32), np.zeros((3, 6), np.float32)
         (lambda: ops.matmul(X, X[0]), ValueError, r"b: expected two axes \(k, n\), got"),
         (lambda: ops.matmul(1.0, X), ValueError, "a: expected 4 elements"),
         (lambda: ops.matmul(X, None), TypeError, "b: expected real numbers"),
+        (lambda: ops.matmul(None, X), TypeError, "a: expected real numbers, got NoneType"),
+        (lambda: ops.linear(None, W), TypeError, "x: expected real numbers, got NoneType"),
+        (lambda: ops.layer_norm(None), TypeError, "x: expected real numbers, got NoneType"),
+        (lambda: ops.batch_norm_backward(X, X, None, None, X[0]), TypeError, "mean: expected real"),
         (lambda: ops.dropout(X, 1.5), ValueError, r"p: expected a finite number in \[0.0, 1.0\]"),
         (lambda: ops.dropout(X, True), TypeError, "p: expected a number, got bool"),
         (lambda: ops.dropout(X, 0.5, "seed"), TypeError, "rng: expected an int"),

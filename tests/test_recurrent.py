@@ -5,6 +5,7 @@ import pytest
 
 import fastnn
 from fastnn import ops, reference
+from fastnn._kernels import _core
 
 SHAPES = [  # batch, steps, features, hidden, layers, bidirectional
     (4, 5, 3, 6, 1, False),
@@ -201,6 +202,91 @@ def test_threads_and_batches_give_the_same_bits(dtype, rng):
              for i in range(3)]
     np.testing.assert_allclose(np.concatenate(alone), results[0][0][:3],
                                atol=8 * np.finfo(dtype).eps)
+
+
+def test_the_input_may_be_overwritten_before_the_backward_pass(rng):
+    lstm = build((3, 4, 2, 5, 1, False), "float64")
+    results = []
+    for overwrite in (False, True):
+        for batch in (3, 2):  # the second goes by the memory that the first one has left
+            x, _, _, dy, *_ = arrays((batch, 4, 2, 5, 1, False), np.float64,
+                                     np.random.default_rng(batch))
+            y = lstm.forward(x, training=True)
+            if overwrite:
+                x[...] = y[...] = np.nan
+            results.append([lstm.backward(dy), *(p.grad.copy() for p in lstm.parameters())])
+    for one, two in zip(results[:2], results[2:], strict=True):
+        for got, want in zip(two, one, strict=True):
+            np.testing.assert_array_equal(got, want)
+
+
+def test_states_of_one_call_do_not_reach_the_next(rng):
+    """Nor do lengths, or a failed call."""
+    shape = (3, 4, 2, 5, 2, True)
+    lstm = build(shape, "float32")
+    x, h0, c0, dy, dh_n, dc_n = arrays(shape, np.float32, rng)
+
+    def run():
+        y = lstm.forward(x, training=True)
+        return [y, lstm(x), lstm.backward(dy), *lstm.initial_state_grad]
+
+    fresh = run()
+    lstm.forward(x, h0, c0, [1, 2, 3])
+    lstm.forward(x, h0, c0, [1, 2, 3], training=True)
+    with pytest.raises(ValueError, match="dc_n: expected shape"):
+        lstm.backward(dy, dh_n, dc_n[1:])
+    lstm.backward(dy, dh_n, dc_n)
+    with pytest.raises(RuntimeError, match="backward: expected a forward"):
+        lstm.backward(dy)
+    for got, want in zip(run(), fresh, strict=True):
+        np.testing.assert_array_equal(got, want)
+    lstm.forward(x, training=True)
+    with pytest.raises(ValueError, match=r"dy: expected shape \(3, 4, 10\)"):
+        lstm.backward(dy[:, 1:])
+
+
+def test_any_array_will_do(rng):
+    """Strided, of another dtype or byte order, or a list."""
+    shape = (3, 4, 2, 5, 1, False)
+    lstm = build(shape, "float64")
+    x, h0, c0, dy, dh_n, dc_n = (np.round(a, 1) for a in arrays(shape, np.float64, rng))
+
+    def run(*given):
+        y = lstm.forward(*given[:3], training=True)
+        return [y, *lstm.final_state, lstm.backward(*given[3:]), *lstm.initial_state_grad]
+
+    want = run(x, h0, c0, dy, dh_n, dc_n)
+    for convert in (np.asfortranarray, lambda a: a.astype(">f8"), np.ndarray.tolist):
+        for got, expected in zip(run(*map(convert, (x, h0, c0, dy, dh_n, dc_n))), want,
+                                 strict=True):
+            np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("hidden", [7, 16, 48, 130])
+def test_tiles_of_every_height_give_the_same_bits(hidden, dtype, rng, isa):
+    """Small ones add several sums side by side, from 128 units on there is prefetching."""
+    batch, steps, lanes = 19, 3, _core.vector_bytes() // dtype.itemsize
+    shapes = ((4 * hidden, hidden), (batch, steps, 4, hidden), (batch, 2, hidden),
+              (batch, steps, hidden), (batch, 2, hidden))
+    weight, x, initial, dy, dfinal = (rng.standard_normal(s).astype(dtype) for s in shapes)
+    bias = np.zeros(4 * hidden, dtype)
+    packed, transposed, _ = reference.lstm_pack(weight / hidden, bias, bias, lanes)
+    sizes = (hidden, steps, hidden, 0, 0, 0)
+
+    def run(part):
+        results = [np.empty_like(a[part]) for a in (x, x[:, :, :2], dy, initial, dy, x, initial)]
+        gates, cells, previous, final, y, dgates, dinitial = results
+        forward = (gates, cells, previous, final, y, x[part], initial[part], None, packed)
+        backward = (dgates, dinitial, gates, cells, dy[part], dfinal[part], None, transposed)
+        _core.call("lstm_forward", dtype, forward, sizes, (), len(gates))
+        _core.call("lstm_backward", dtype, backward, sizes, (), len(gates))
+        return results
+
+    whole = run(slice(None))
+    for rows in range(1, 10):
+        parts = [run(slice(i, i + rows)) for i in range(0, batch, rows)]
+        for one, *others in zip(whole, *parts, strict=True):
+            np.testing.assert_array_equal(one, np.concatenate(others))
 
 
 def test_accumulate_adds(rng):

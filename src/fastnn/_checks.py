@@ -9,8 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn._arrays import as_input, as_target, describe, view
+from fastnn._kernels._core import floats, output
 
-__all__ = ["FLOATS", "as_array", "floats", "generator", "number", "output", "ready"]
+__all__ = [
+    "FLOATS", "as_array", "as_floats", "as_output", "floats", "generator", "number", "output",
+    "positive", "ready",
+]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _C_CONTIGUOUS, _ALIGNED = 0x1, 0x100  # bits of ndarray.flags.num
@@ -41,62 +45,36 @@ def as_array(obj: Any, name: str) -> NDArray[Any]:
     return array
 
 
-def floats(names: Sequence[str], *arrays: Any) -> tuple[NDArray[Any], ...]:
-    """View arrays as C-contiguous ones of one dtype, converting those that are not.
-
-    It is float64 if any of them is, or is wider; else float32, whatever the integers among them.
-
-    Raises
-    ------
-    TypeError
-        If one is no array of real numbers; `names` says what to call it.
-    """
-    for x in arrays:
-        if (
-            type(x) is not np.ndarray
-            or x.dtype not in FLOATS
-            or x.dtype is not arrays[0].dtype
-            or x.flags.num & _READY != _READY
-        ):
-            return _convert(names, arrays)
-    return arrays
-
-
-def _convert(names: Sequence[str], arrays: Sequence[Any]) -> tuple[NDArray[Any], ...]:
-    found = [as_array(x, name) for x, name in zip(arrays, names, strict=True)]
-    double = any(x.dtype.kind == "f" and x.dtype.itemsize >= 8 for x in found)
-    dtype = FLOATS[double]
+def as_floats(names: Sequence[str], arrays: Sequence[Any], optional: int) -> tuple[Any, ...]:
+    """Convert arrays as :func:`floats` does; the last `optional` may be None."""
+    required = len(arrays) - optional
+    found = [
+        None if x is None and i >= required else as_array(x, names[i])
+        for i, x in enumerate(arrays)
+    ]
+    given = [x for x in found if x is not None]
+    dtype = FLOATS[any(x.dtype.kind == "f" and x.dtype.itemsize >= 8 for x in given)]
     return tuple(
-        np.asarray(as_input(x, name, dtype)) for x, name in zip(found, names, strict=True)
+        None if x is None else np.asarray(as_input(x, name, dtype))
+        for x, name in zip(found, names, strict=True)
     )
 
 
-def output(
+def as_output(
     out: Any,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
-    inputs: Sequence[NDArray[Any]],
-    in_place: bool = False,
+    inputs: Sequence[NDArray[Any] | None],
+    in_place: bool,
 ) -> NDArray[Any]:
-    """View `out`, the array in which the caller wants the result; a new one if it is None.
-
-    Raises
-    ------
-    TypeError
-        If it is no array, or has another dtype.
-    ValueError
-        If it has another shape, is read-only, strided, unaligned or byte-swapped, or shares memory
-        with an input. With `in_place` it may be an input, but not overlap one in part.
-    """
-    if out is None:
-        return np.empty(shape, dtype)
+    """View `out` as :func:`output` does, or tell what keeps it from taking the result."""
     y = as_target(out, "out")
     if y.dtype != dtype:
         raise TypeError(f"out: expected dtype {dtype}, got {y.dtype}")
     if y.shape != shape:
         raise ValueError(f"out: expected shape {shape}, got {y.shape}")
     for x in inputs:
-        if x is y and in_place:
+        if x is None or (x is y and in_place):
             continue
         if np.may_share_memory(x, y) and not (in_place and x.ctypes.data == y.ctypes.data):
             allowed = "its own memory or exactly that of an input" if in_place else "its own memory"
@@ -114,9 +92,11 @@ def number(name: str, value: Any, low: float = 0.0, high: float = float("inf")) 
     ValueError
         If it is out of range, infinite or NaN.
     """
-    if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{name}: expected a number, got {describe(value)}")
-    result = float(value)
+    result = value
+    if type(value) is not float:  # asking for Real takes ten times as long
+        if not isinstance(value, Real) or isinstance(value, bool):
+            raise TypeError(f"{name}: expected a number, got {describe(value)}")
+        result = float(value)
     if not (isfinite(result) and low <= result <= high):
         raise ValueError(f"{name}: expected a finite number in [{low}, {high}], got {value!r}")
     return result

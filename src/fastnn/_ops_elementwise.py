@@ -2,14 +2,13 @@
 
 from __future__ import annotations  # so that help() says ArrayLike
 
-from math import prod
 from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn._checks import floats, number, output
 from fastnn._documented import documented
-from fastnn._kernels._core import call
+from fastnn._kernels._core import call, rows
 
 __all__ = [
     "exp", "gelu", "gelu_backward", "leaky_relu", "leaky_relu_backward", "log_softmax",
@@ -56,17 +55,23 @@ _documented = documented(
 )
 
 
+# Time for one element, in operations of a matrix product; what differs is too little to matter.
+WORK = 30
+
+
 def _forward(kernel: str, x: Any, out: Array | None, alpha: float = 0.0) -> Array:
     (x,) = floats(("x",), x)
-    y = output(out, x.shape, x.dtype, (x,), in_place=True)
-    call(kernel, x.dtype, (y, x), (x.size,), (alpha,), 1)
+    dtype = x.dtype
+    y = output(out, x.shape, dtype, (x,), True)
+    call(kernel, dtype, (y, x), (1,), (alpha,), x.size, work=WORK)
     return y
 
 
 def _backward(kernel: str, dy: Any, saved: Any, out: Array | None, alpha: float = 0.0) -> Array:
     dy, saved = _gradient_and_saved(dy, saved)
-    dx = output(out, dy.shape, dy.dtype, (dy, saved), in_place=True)
-    call(kernel, dy.dtype, (dx, dy, saved), (dy.size,), (alpha,), 1)
+    dtype = dy.dtype
+    dx = output(out, dy.shape, dtype, (dy, saved), True)
+    call(kernel, dtype, (dx, dy, saved), (1,), (alpha,), dy.size, work=WORK)
     return dx
 
 
@@ -77,25 +82,27 @@ def _gradient_and_saved(dy: Any, saved: Any) -> tuple[Array, Array]:
     return dy, saved
 
 
-def _rows(name: str, x: Array) -> int:
+def _columns(name: str, x: Array) -> int:
     if x.ndim == 0:
         raise ValueError(f"{name}: expected at least one axis, got shape ()")
-    return prod(x.shape[:-1]) if x.size else 0
+    return x.shape[-1]
 
 
 def _forward_rows(kernel: str, x: Any, out: Array | None) -> Array:
     (x,) = floats(("x",), x)
-    rows = _rows("x", x)
-    y = output(out, x.shape, x.dtype, (x,), in_place=True)
-    call(kernel, x.dtype, (y, x), (x.shape[-1],), (), rows)
+    cols = _columns("x", x)
+    y = output(out, x.shape, x.dtype, (x,), True)
+    if cols:
+        call(kernel, x.dtype, (y, x), (cols,), (), rows(x), work=WORK * cols)
     return y
 
 
 def _backward_rows(kernel: str, dy: Any, saved: Any, out: Array | None) -> Array:
     dy, saved = _gradient_and_saved(dy, saved)
-    rows = _rows("dy", dy)
-    dx = output(out, dy.shape, dy.dtype, (dy, saved), in_place=True)
-    call(kernel, dy.dtype, (dx, dy, saved), (dy.shape[-1],), (), rows)
+    cols = _columns("dy", dy)
+    dx = output(out, dy.shape, dy.dtype, (dy, saved), True)
+    if cols:
+        call(kernel, dy.dtype, (dx, dy, saved), (cols,), (), rows(dy), work=WORK * cols)
     return dx
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations  # so that help() says ArrayLike
 
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -10,19 +9,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastnn._checks import floats, number
 from fastnn._kernels import _stream
-from fastnn._kernels._core import call
+from fastnn._kernels._core import call, empty, rows, zeros
+from fastnn._ops_elementwise import WORK
 
 Array = NDArray[Any]
-
-
-def _given(names: tuple[str, ...], *arrays: Any) -> list[Any]:
-    """`floats` for those that are not None."""
-    present = [i for i, array in enumerate(arrays) if array is not None]
-    found: list[Any] = [None] * len(arrays)
-    converted = floats([names[i] for i in present], *[arrays[i] for i in present])
-    for i, array in zip(present, converted, strict=True):
-        found[i] = array
-    return found
 
 
 def _expect(name: str, array: Array | None, shape: tuple[int, ...]) -> None:
@@ -31,9 +21,10 @@ def _expect(name: str, array: Array | None, shape: tuple[int, ...]) -> None:
 
 
 def _eps(eps: Any) -> float:
-    if number("eps", eps) == 0:
+    result = number("eps", eps)
+    if result == 0:
         raise ValueError("eps: expected a number > 0, got 0")
-    return float(eps)
+    return result
 
 
 # Normalization ---------------------------------------------------------------------------------
@@ -78,16 +69,18 @@ def layer_norm(
     >>> y.round(3), mean
     (array([[-1.,  1.]]), array([2.]))
     """
-    x, weight, bias = _given(("x", "weight", "bias"), x, weight, bias)
+    x, weight, bias = floats(("x", "weight", "bias"), x, weight, bias, optional=2)
     if x.ndim == 0:
         raise ValueError("x: expected at least one axis, got a scalar")
     cols = x.shape[-1]
     _expect("weight", weight, (cols,))
     _expect("bias", bias, (cols,))
-    y = np.empty_like(x)
-    mean, tail, rstd = (np.empty(x.shape[:-1], x.dtype) for _ in range(3))
-    call("layer_norm_forward", x.dtype, (y, mean, tail, rstd, x, weight, bias), (cols,),
-         (_eps(eps),), prod(x.shape[:-1]))
+    shape, dtype = x.shape, x.dtype
+    leading = shape[:-1]
+    y, mean = empty(shape, dtype), empty(leading, dtype)
+    tail, rstd = empty(leading, dtype), empty(leading, dtype)
+    call("layer_norm_forward", dtype, (y, mean, tail, rstd, x, weight, bias), (cols,),
+         (_eps(eps),), rows(x), work=WORK * cols)
     return y, mean, rstd
 
 
@@ -128,31 +121,35 @@ def layer_norm_backward(
     >>> dbias
     array([1., 1., 2.])
     """
-    dy, x, weight, mean, rstd = _given(
-        ("dy", "x", "weight", "mean", "rstd"), dy, x, weight, mean, rstd
+    dy, x, mean, rstd, weight = floats(
+        ("dy", "x", "mean", "rstd", "weight"), dy, x, mean, rstd, weight, optional=1
     )
     if x.ndim == 0:
         raise ValueError("x: expected at least one axis, got a scalar")
-    cols, rows = x.shape[-1], prod(x.shape[:-1])
-    _expect("dy", dy, x.shape)
+    shape, dtype, count = x.shape, x.dtype, rows(x)
+    leading, cols = shape[:-1], shape[-1]
+    _expect("dy", dy, shape)
     _expect("weight", weight, (cols,))
-    for name, array in (("mean", mean), ("rstd", rstd)):
-        _expect(name, array, x.shape[:-1])
-    dx, tail = np.empty_like(x), np.zeros_like(mean)
-    dweight, dbias = np.empty(cols, x.dtype), np.empty(cols, x.dtype)
-    call("layer_norm_backward", x.dtype, (dx, dy, x, weight, mean, tail, rstd), (cols,), (), rows)
-    call("layer_norm_backward_weight", x.dtype, (dweight, dbias, dy, x, mean, tail, rstd),
-         (cols, rows), (), cols)
+    _expect("mean", mean, leading)
+    _expect("rstd", rstd, leading)
+    dx, tail = empty(shape, dtype), zeros(leading, dtype)
+    dweight, dbias = empty((cols,), dtype), empty((cols,), dtype)
+    call("layer_norm_backward", dtype, (dx, dy, x, weight, mean, tail, rstd), (cols,), (), count,
+         work=WORK * cols)
+    call("layer_norm_backward_weight", dtype, (dweight, dbias, dy, x, mean, tail, rstd),
+         (cols, count), (), cols, work=WORK * count)
     return dx, dweight, dbias
 
 
 def _channels(x: Array) -> tuple[int, int, int]:
     """Channels, length and rows of (rows, channels) or (rows, channels, length)."""
-    if x.ndim not in (2, 3):
+    if x.ndim == 2:
+        return x.shape[1], 1, x.shape[0]
+    if x.ndim != 3:
         raise ValueError(
             f"x: expected (batch, channels) or (batch, channels, length), got shape {x.shape}"
         )
-    return x.shape[1], prod(x.shape[2:]), x.shape[0]
+    return x.shape[1], x.shape[2], x.shape[0]
 
 
 def batch_norm(
@@ -195,14 +192,18 @@ def batch_norm(
     >>> y.round(3).ravel(), mean
     (array([-1.,  1.]), array([2.]))
     """
-    x, weight, bias = _given(("x", "weight", "bias"), x, weight, bias)
-    channels, length, rows = _channels(x)
-    _expect("weight", weight, (channels,))
-    _expect("bias", bias, (channels,))
-    y = np.empty_like(x)
-    mean, tail, rstd, *running = (np.zeros(channels, x.dtype) for _ in range(5))
-    call("batch_norm_forward", x.dtype, (y, mean, tail, rstd, *running, x, weight, bias),
-         (channels, length, rows), (_eps(eps), 0.0), channels)
+    x, weight, bias = floats(("x", "weight", "bias"), x, weight, bias, optional=2)
+    channels, length, batch = _channels(x)
+    shape, dtype = (channels,), x.dtype
+    _expect("weight", weight, shape)
+    _expect("bias", bias, shape)
+    y, mean, tail = empty(x.shape, dtype), zeros(shape, dtype), zeros(shape, dtype)
+    rstd, running_mean, running_var = (
+        zeros(shape, dtype), zeros(shape, dtype), zeros(shape, dtype)
+    )
+    call("batch_norm_forward", dtype,
+         (y, mean, tail, rstd, running_mean, running_var, x, weight, bias),
+         (channels, length, batch), (_eps(eps), 0.0), channels, work=WORK * batch * length)
     return y, mean, rstd
 
 
@@ -241,12 +242,18 @@ def batch_norm_inference(
     array([0., 1.])
     """
     names = ("x", "running_mean", "running_var", "weight", "bias")
-    x, *others = _given(names, x, running_mean, running_var, weight, bias)
-    channels, length, rows = _channels(x)
-    for name, array in zip(names[1:], others, strict=True):
-        _expect(name, array, (channels,))
-    y = np.empty_like(x)
-    call("batch_norm_inference", x.dtype, (y, x, *others), (channels, length), (_eps(eps),), rows)
+    x, running_mean, running_var, weight, bias = floats(
+        names, x, running_mean, running_var, weight, bias, optional=2
+    )
+    channels, length, batch = _channels(x)
+    shape, dtype = (channels,), x.dtype
+    _expect("running_mean", running_mean, shape)
+    _expect("running_var", running_var, shape)
+    _expect("weight", weight, shape)
+    _expect("bias", bias, shape)
+    y = empty(x.shape, dtype)
+    call("batch_norm_inference", dtype, (y, x, running_mean, running_var, weight, bias),
+         (channels, length), (_eps(eps),), batch, work=WORK * channels * length)
     return y
 
 
@@ -282,17 +289,19 @@ def batch_norm_backward(
     >>> dbias
     array([4.])
     """
-    dy, x, weight, mean, rstd = _given(
-        ("dy", "x", "weight", "mean", "rstd"), dy, x, weight, mean, rstd
+    dy, x, mean, rstd, weight = floats(
+        ("dy", "x", "mean", "rstd", "weight"), dy, x, mean, rstd, weight, optional=1
     )
-    channels, length, rows = _channels(x)
+    channels, length, batch = _channels(x)
+    shape, dtype = (channels,), x.dtype
     _expect("dy", dy, x.shape)
-    for name, array in (("weight", weight), ("mean", mean), ("rstd", rstd)):
-        _expect(name, array, (channels,))
-    dx, tail = np.empty_like(x), np.zeros(channels, x.dtype)
-    dweight, dbias = np.empty(channels, x.dtype), np.empty(channels, x.dtype)
-    call("batch_norm_backward", x.dtype, (dx, dweight, dbias, dy, x, weight, mean, tail, rstd),
-         (channels, length, rows), (), channels)
+    _expect("weight", weight, shape)
+    _expect("mean", mean, shape)
+    _expect("rstd", rstd, shape)
+    dx, tail = empty(x.shape, dtype), zeros(shape, dtype)
+    dweight, dbias = empty(shape, dtype), empty(shape, dtype)
+    call("batch_norm_backward", dtype, (dx, dweight, dbias, dy, x, weight, mean, tail, rstd),
+         (channels, length, batch), (), channels, work=WORK * batch * length)
     return dx, dweight, dbias
 
 
@@ -359,7 +368,9 @@ def lstm(
     (1, 3, 1)
     """
     names = ("x", "h0", "c0", "weight_ih", "weight_hh", "bias")
-    x, h0, c0, weight_ih, weight_hh, bias = _given(names, x, h0, c0, weight_ih, weight_hh, bias)
+    x, h0, c0, weight_ih, weight_hh, bias = floats(
+        names, x, h0, c0, weight_ih, weight_hh, bias, optional=1
+    )
     features, hidden = _lstm_sizes(weight_ih, weight_hh, bias)
     if x.ndim != 3 or x.shape[2] != features:
         raise ValueError(f"x: expected shape (batch, time, {features}), got {x.shape}")
@@ -373,10 +384,11 @@ def lstm(
     cells, previous = np.empty((batch, steps, 2, hidden), dtype), np.empty_like(y)
     final = np.empty((batch, 2, hidden), dtype)
     call("lstm_pack", dtype, (packed, None, total, weight_hh, bias, None), (hidden,), (), hidden)
-    call("linear_forward", dtype, (z, x, weight_ih, total), (features, gates), (), batch * steps)
+    call("linear_forward", dtype, (z, x, weight_ih, total), (features, gates), (), batch * steps,
+         work=2 * features * gates)
     call("lstm_forward", dtype,
          (z, cells, previous, final, y, z, np.stack([h0, c0], axis=1), None, packed),
-         (hidden, steps, hidden, 0, 0, 0), (), batch)
+         (hidden, steps, hidden, 0, 0, 0), (), batch, work=2 * steps * hidden * gates)
     return y, final[:, 0].copy(), final[:, 1].copy()
 
 
@@ -421,7 +433,9 @@ def lstm_step(
     if state is not None:
         return state
     names = ("x", "h", "c", "weight_ih", "weight_hh", "bias")
-    x, h, c, weight_ih, weight_hh, bias = _given(names, x, h, c, weight_ih, weight_hh, bias)
+    x, h, c, weight_ih, weight_hh, bias = floats(
+        names, x, h, c, weight_ih, weight_hh, bias, optional=1
+    )
     features, hidden = _lstm_sizes(weight_ih, weight_hh, bias)
     if x.ndim != 2 or x.shape[1] != features:
         raise ValueError(f"x: expected shape (batch, {features}), got {x.shape}")

@@ -4,20 +4,22 @@ Arguments are NumPy arrays or anything with the buffer protocol or ``__dlpack__`
 C-contiguous and of one dtype, float32 or float64, nothing is copied; else the arguments (never
 `out`) are converted: to float64 if any of them is that, else to float32.
 
-All run on the calling thread and without the GIL.
+All run without the GIL. A large call of matrix products, activations, normalization, dropout or
+`lstm` uses as many threads as :func:`fastnn.set_num_threads` allows; each computes its share of
+the rows, channels or elements. The result has the same bits on any number of them.
 """
 
 from __future__ import annotations  # so that help() says ArrayLike
 
-from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastnn._checks import FLOATS, floats, generator, number, output
-from fastnn._kernels._core import call
+from fastnn._checks import floats, generator, number, output
+from fastnn._kernels._core import call, empty, linear_shapes, product
 from fastnn._ops_elementwise import (
+    WORK,
     exp,
     gelu,
     gelu_backward,
@@ -117,20 +119,17 @@ def linear(
     if activation is not None and activation not in ACTIVATIONS:
         expected = ", ".join(ACTIVATIONS)
         raise ValueError(f"activation: expected one of {expected}, got {activation!r}")
-    if bias is None:
-        x, weight = floats(("x", "weight"), x, weight)
-    else:
-        x, weight, bias = floats(("x", "weight", "bias"), x, weight, bias)
-    outs, ins = _weight_shape(weight)
-    _expect_last_axis("x", x, ins)
+    x, weight, bias = floats(("x", "weight", "bias"), x, weight, bias, optional=1)
+    rows, ins, outs, shape = linear_shapes(x, weight)
     if bias is not None and bias.shape != (outs,):
         raise ValueError(f"bias: expected shape ({outs},), got {bias.shape}")
-    inputs = (x, weight) if bias is None else (x, weight, bias)
-    y = output(out, (*x.shape[:-1], outs), x.dtype, inputs)
-    rows = prod(x.shape[:-1])
-    call("linear_forward", x.dtype, (y, x, weight, bias), (ins, outs), (), rows)
+    dtype = x.dtype
+    y = output(out, shape, dtype, (x, weight, bias))
+    call("linear_forward", dtype, (y, x, weight, bias), (ins, outs), (), rows,
+         work=2 * ins * outs)
     if activation is not None:
-        call(f"{activation}_forward", x.dtype, (y, y), (outs,), (NEGATIVE_SLOPE,), rows)
+        call(f"{activation}_forward", dtype, (y, y), (outs,), (NEGATIVE_SLOPE,), rows,
+             work=WORK * outs)
     return y
 
 
@@ -172,26 +171,17 @@ def linear_backward(
     array([ 1., 10.])
     """
     dy, x, weight = floats(("dy", "x", "weight"), dy, x, weight)
-    outs, ins = _weight_shape(weight)
-    _expect_last_axis("x", x, ins)
-    if dy.shape != (*x.shape[:-1], outs):
-        raise ValueError(f"dy: expected shape {(*x.shape[:-1], outs)}, got {dy.shape}")
-    rows, dtype = prod(x.shape[:-1]), x.dtype
-    dx, dweight, dbias = np.empty_like(x), np.empty_like(weight), np.empty(outs, dtype)
-    call("linear_backward_input", dtype, (dx, dy, weight), (ins, outs), (), rows)
-    call("linear_backward_weight", dtype, (dweight, dbias, dy, x), (ins, outs, rows), (), outs)
+    rows, ins, outs, shape = linear_shapes(x, weight)
+    if dy.shape != shape:
+        raise ValueError(f"dy: expected shape {shape}, got {dy.shape}")
+    dtype = x.dtype
+    dx, dweight = empty(x.shape, dtype), empty(weight.shape, dtype)
+    dbias = empty((outs,), dtype)
+    call("linear_backward_input", dtype, (dx, dy, weight), (ins, outs), (), rows,
+         work=2 * ins * outs)
+    call("linear_backward_weight", dtype, (dweight, dbias, dy, x), (ins, outs, rows), (), outs,
+         work=2 * ins * rows)
     return dx, dweight, dbias
-
-
-def _weight_shape(weight: Array) -> tuple[int, int]:
-    if weight.ndim != 2:
-        raise ValueError(f"weight: expected two axes (out, in), got shape {weight.shape}")
-    return weight.shape
-
-
-def _expect_last_axis(name: str, x: Array, size: int) -> None:
-    if x.ndim == 0 or x.shape[-1] != size:
-        raise ValueError(f"{name}: expected {size} elements on the last axis, got shape {x.shape}")
 
 
 def matmul(a: ArrayLike, b: ArrayLike, *, out: Array | None = None) -> Array:
@@ -224,36 +214,10 @@ def matmul(a: ArrayLike, b: ArrayLike, *, out: Array | None = None) -> Array:
     array([[10., 14.],
            [14., 20.]])
     """
-    a, b = _as_product(a, b)
-    if b.ndim != 2:
-        raise ValueError(f"b: expected two axes (k, n), got shape {b.shape}")
-    k, n = b.shape
-    _expect_last_axis("a", a, k)
-    leading = a.shape[:-1]
-    y = output(out, (*leading, n), a.dtype, (a, b))
-    rows = prod(leading)
-    a, a_strides = _operand(a if a.ndim == 2 else a.reshape(rows, k))
-    b, b_strides = _operand(b)
-    call("matmul", a.dtype, (y, a, b), (n, k, *a_strides, *b_strides), (), rows)
+    arrays, sizes, rows = product(a, b, out)
+    y, _, b = arrays
+    call("matmul", y.dtype, arrays, sizes, (), rows, work=2 * b.size)
     return y
-
-
-def _as_product(a: Any, b: Any) -> tuple[Array, Array]:
-    """Two arrays of one dtype, as they lie if possible."""
-    for x in (a, b):
-        if type(x) is not np.ndarray or x.dtype not in FLOATS or x.dtype is not a.dtype:
-            a, b = floats(("a", "b"), a, b)
-            break
-    return a, b
-
-
-def _operand(x: Array) -> tuple[Array, tuple[int, int]]:
-    """A matrix that the kernel can read, and its strides in elements, one of which is 1."""
-    (row, column), size = x.strides, x.itemsize
-    if size not in (row, column) or row % size or column % size or not x.flags.aligned:
-        x = np.require(x, requirements=["C", "A"])
-        row, column = x.shape[1] * size, size
-    return x, (row // size, column // size)
 
 
 def dropout(
@@ -297,7 +261,7 @@ def dropout(
     p = number("p", p, high=1.0)
     state = generator(rng).integers(0, 2**64, 2, np.uint64)
     y, mask = np.empty_like(x), np.empty(x.shape, np.uint8)
-    call("dropout_forward", x.dtype, (y, mask, x, state), (x.size,), (p,), 1)
+    call("dropout_forward", x.dtype, (y, mask, x, state), (1,), (p,), x.size, work=WORK)
     return y, mask.view(np.bool_)
 
 
@@ -337,6 +301,6 @@ def dropout_backward(
     kept = np.require(mask, np.bool_, ["C"])
     if kept.shape != dy.shape:
         raise ValueError(f"mask: expected shape {dy.shape}, that of dy, got {kept.shape}")
-    dx = output(out, dy.shape, dy.dtype, (dy,), in_place=True)
-    call("dropout_backward", dy.dtype, (dx, dy, kept), (dy.size,), (p,), 1)
+    dx = output(out, dy.shape, dy.dtype, (dy,), True)
+    call("dropout_backward", dy.dtype, (dx, dy, kept), (1,), (p,), dy.size, work=WORK)
     return dx

@@ -47,6 +47,7 @@ cdef extern from "program.h":
         fastnn_pace *pace
         char *scratch
         const int *failed
+        int keep_denormals
 
 cdef fastnn_kernel find_kernel(str name, bint is_double) except NULL
 cdef int thread_limit() noexcept nogil

@@ -22,7 +22,6 @@ cdef extern from "dispatch.h":
     int fastnn_threads
     int fastnn_dispatch(const char *request)
     const char *fastnn_variant(int i, int *supported)
-    const fastnn_entry *fastnn_kernel_find(const char *name)
 
 cdef extern from "program.h" nogil:
     void fastnn_execute(const fastnn_run *run)
@@ -89,7 +88,7 @@ def kernel_names():
 # Threads --------------------------------------------------------------------------------------
 
 def set_num_threads(n):
-    """Set how many threads a training step, a prediction or an optimizer step may use.
+    """Set how many threads a step, a prediction or a function of :mod:`fastnn.ops` may use.
 
     Parameters
     ----------
@@ -148,10 +147,15 @@ if hasattr(os, "register_at_fork"):
 
 # For the other compiled modules ---------------------------------------------------------------
 
+# Where each kernel stands in the table, which is in one order for all instruction sets.
+cdef dict places = {name: i for i, name in enumerate(kernel_names())}
+
+
 cdef fastnn_kernel find_kernel(str name, bint is_double) except NULL:
-    cdef const fastnn_entry *entry = fastnn_kernel_find(name.encode())
-    if entry == NULL:
+    cdef object place = places.get(name)
+    if place is None:
         raise KeyError(f"no kernel named {name!r}")
+    cdef const fastnn_entry *entry = &fastnn_active.entries[<Py_ssize_t>place]
     return entry.f64 if is_double else entry.f32
 
 
@@ -163,14 +167,203 @@ cdef double sum_losses(const void *values, ptrdiff_t n, bint is_double) noexcept
     return fastnn_sum(values, n, is_double)
 
 
+# Arrays ---------------------------------------------------------------------------------------
+
+# What fits is seen here; what does not, `fastnn._checks` converts or refuses.
+
+cdef bint is_float(object x, int typenum):
+    return (type(x) is cnp.ndarray and cnp.PyArray_TYPE(<cnp.ndarray>x) == typenum
+            and cnp.PyArray_ISNOTSWAPPED(<cnp.ndarray>x))
+
+
+cdef bint is_ready(tuple arrays, Py_ssize_t optional):
+    """Whether kernels can use the arrays as they are; the last `optional` may be None."""
+    cdef Py_ssize_t i, count = len(arrays)
+    cdef int typenum = float_type(arrays[0])
+    for i in range(count):
+        if arrays[i] is None:
+            if i < count - optional:
+                return False
+        elif not (is_float(arrays[i], typenum)
+                  and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>arrays[i])):
+            return False
+    return True
+
+
+cdef int float_type(object x):
+    """The type number of an array of float32 or float64, else -1."""
+    cdef int typenum = cnp.PyArray_TYPE(<cnp.ndarray>x) if type(x) is cnp.ndarray else -1
+    return typenum if typenum == cnp.NPY_FLOAT or typenum == cnp.NPY_DOUBLE else -1
+
+
+cdef bint takes(object out, tuple shape, int typenum, inputs, bint in_place):
+    """Whether `out` can take a result as it is: False if that needs a closer look, too."""
+    cdef cnp.ndarray x, y
+    cdef const char *start
+    cdef const char *first
+    cdef Py_ssize_t i
+    if not (is_float(out, typenum) and cnp.PyArray_ISCARRAY(<cnp.ndarray>out)):
+        return False
+    y = <cnp.ndarray>out
+    if cnp.PyArray_NDIM(y) != len(shape):
+        return False
+    for i in range(len(shape)):
+        if cnp.PyArray_DIM(y, i) != <cnp.npy_intp>shape[i]:
+            return False
+    start = cnp.PyArray_BYTES(y)
+    for x in inputs:
+        if x is None:
+            continue
+        first = cnp.PyArray_BYTES(x)
+        if in_place and first == start:
+            continue
+        if not cnp.PyArray_ISONESEGMENT(x) or (
+                first < start + cnp.PyArray_NBYTES(y) and start < first + cnp.PyArray_NBYTES(x)):
+            return False
+    return True
+
+
+def floats(tuple names, *arrays, Py_ssize_t optional=0):
+    """View arrays as C-contiguous ones of one dtype, converting those that are not.
+
+    It is float64 if any of them is, or is wider; else float32, whatever the integers among them.
+    The last `optional` may be None, and stay so.
+
+    Raises
+    ------
+    TypeError
+        If one is no array of real numbers; `names` says what to call it.
+    """
+    if is_ready(arrays, optional):
+        return arrays
+    from fastnn._checks import as_floats
+    return as_floats(names, arrays, optional)
+
+
+def linear_shapes(cnp.ndarray x, cnp.ndarray weight):
+    """Return rows, in, out and the output's shape of a linear layer, for x (..., in).
+
+    Raises
+    ------
+    ValueError
+        If weight is not (out, in), or x does not fit.
+    """
+    if cnp.PyArray_NDIM(weight) != 2:
+        raise ValueError(f"weight: expected two axes (out, in), got shape {(<object>weight).shape}")
+    outs, ins = cnp.PyArray_DIM(weight, 0), cnp.PyArray_DIM(weight, 1)
+    return rows_of("x", x, ins), ins, outs, with_columns(x, outs)
+
+
+def product(a, b, out):
+    """Return the arrays of the product A B, its sizes as the kernel takes them, and its rows.
+
+    The operands stay where they are if they have one dtype, and elements of rows or of columns
+    lie side by side.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`floats` and :func:`output`, or if a shape does not fit.
+    """
+    cdef int typenum = float_type(a)
+    cdef cnp.npy_intp a_row, a_column, b_row, b_column
+    if not (is_float(a, typenum) and is_float(b, typenum)):
+        a, b = floats(("a", "b"), a, b)
+    if cnp.PyArray_NDIM(b) != 2:
+        raise ValueError(f"b: expected two axes (k, n), got shape {b.shape}")
+    k, n = cnp.PyArray_DIM(b, 0), cnp.PyArray_DIM(b, 1)
+    count = rows_of("a", a, k)
+    y = output(out, with_columns(a, n), (<cnp.ndarray>a).descr, (a, b))
+    if cnp.PyArray_NDIM(a) != 2:
+        a = a.reshape(count, k)
+    a, b = operand(a, &a_row, &a_column), operand(b, &b_row, &b_column)
+    return (y, a, b), (n, k, a_row, a_column, b_row, b_column), count
+
+
+cdef cnp.npy_intp rows_of(str name, cnp.ndarray x, cnp.npy_intp columns) except -1:
+    """Count the rows of an array, which have so many columns, or raise."""
+    cdef int axes = cnp.PyArray_NDIM(x)
+    if axes == 0 or cnp.PyArray_DIM(x, axes - 1) != columns:
+        raise ValueError(
+            f"{name}: expected {columns} elements on the last axis, got shape {(<object>x).shape}")
+    return rows(x)
+
+
+cdef tuple with_columns(cnp.ndarray x, cnp.npy_intp columns):
+    """The shape of x with another last axis."""
+    cdef int axes = cnp.PyArray_NDIM(x)
+    if axes == 2:
+        return (cnp.PyArray_DIM(x, 0), columns)
+    return (*(<object>x).shape[:-1], columns)
+
+
+cdef cnp.ndarray operand(cnp.ndarray x, cnp.npy_intp *row, cnp.npy_intp *column):
+    """A matrix of which one stride is 1; the strides are counted in elements."""
+    cdef cnp.npy_intp size = cnp.PyArray_ITEMSIZE(x)
+    row[0], column[0] = cnp.PyArray_STRIDE(x, 0), cnp.PyArray_STRIDE(x, 1)
+    if not ((row[0] == size or column[0] == size) and row[0] % size == 0
+            and column[0] % size == 0 and cnp.PyArray_ISALIGNED(x)):
+        x = cnp.PyArray_FROMANY(x, cnp.PyArray_TYPE(x), 2, 2, cnp.NPY_ARRAY_CARRAY_RO)
+        row[0], column[0] = cnp.PyArray_DIM(x, 1) * size, size
+    row[0] //= size
+    column[0] //= size
+    return x
+
+
+cpdef output(out, tuple shape, cnp.dtype dtype, inputs, bint in_place=False):
+    """View `out`, the array in which the caller wants the result; a new one if it is None.
+
+    Raises
+    ------
+    TypeError
+        If it is no array, or has another dtype.
+    ValueError
+        If it has another shape, is read-only, strided, unaligned or byte-swapped, or shares memory
+        with an input. With `in_place` it may be an input, but not overlap one in part.
+    """
+    if out is None:
+        return empty(shape, dtype)
+    if takes(out, shape, dtype.type_num, inputs, in_place):
+        return out
+    from fastnn._checks import as_output
+    return as_output(out, shape, dtype, inputs, in_place)
+
+
+cpdef empty(tuple shape, cnp.dtype dtype):
+    """Return a new array of float32 or float64."""
+    cdef cnp.npy_intp sizes[64]  # the most axes that an array can have
+    cdef int i
+    for i in range(len(shape)):
+        sizes[i] = shape[i]
+    return cnp.PyArray_EMPTY(len(shape), sizes, dtype.type_num, 0)
+
+
+def zeros(tuple shape, cnp.dtype dtype):
+    """Return a new array of zeros of float32 or float64."""
+    cdef cnp.ndarray x = empty(shape, dtype)
+    memset(cnp.PyArray_DATA(x), 0, cnp.PyArray_NBYTES(x))
+    return x
+
+
+cpdef Py_ssize_t rows(cnp.ndarray x):
+    """Return the number of rows of an array, along its last axis."""
+    cdef cnp.npy_intp count = 1
+    cdef int i
+    for i in range(cnp.PyArray_NDIM(x) - 1):
+        count *= cnp.PyArray_DIM(x, i)
+    return count
+
+
 # Single calls ---------------------------------------------------------------------------------
 
 cdef class Scratch:
     """Aligned memory for the kernels' packing, `blocks` times FASTNN_SCRATCH bytes."""
     cdef void *data
+    cdef int blocks
 
     def __cinit__(self, int blocks=1):
         self.data = NULL
+        self.blocks = blocks
         if posix_memalign(&self.data, 64, <size_t>(blocks * FASTNN_SCRATCH)) != 0:
             raise MemoryError("scratch memory for the kernels")
 
@@ -182,22 +375,48 @@ cdef class Scratch:
         return <uintptr_t>self.data
 
 
-# Scratch blocks that no call is using. Calls run without the GIL, so each takes its own.
+# Scratch memory that no call is using. Calls run without the GIL, so each takes its own.
 cdef list spare_scratch = []
 
 
-def call(str name, dtype, tuple pointers, tuple sizes=(), tuple scalars=(), Py_ssize_t items=0,
-         bint accumulate=False):
-    """Run the kernel `name` on checked arrays, on this thread, without the GIL.
+cdef class Pace:
+    """What is known of how fast large calls of one kernel and shape are."""
+    cdef fastnn_pace known
+
+
+# By kernel, sizes and items; learnt anew when they are many.
+cdef dict paces = {}
+cdef int MOST_PACES = 1000
+
+# Operations of a matrix product below which one thread is about as fast as several: starting and
+# joining them takes 3 µs, the time of 0.5e6.
+cdef double THREAD_WORK = 3e6
+
+
+cdef Pace pace_of(tuple key):
+    if len(paces) >= MOST_PACES:
+        paces.clear()
+    return paces.setdefault(key, Pace())
+
+
+def call(str name, cnp.dtype dtype, tuple pointers, tuple sizes=(), tuple scalars=(),
+         Py_ssize_t items=0, bint accumulate=False, Py_ssize_t work=0):
+    """Run the kernel `name` on checked arrays, without the GIL.
 
     Pointers are arrays or None, in the order that the kernel's comment gives. Nothing is
-    checked here: `fastnn.ops` does that.
+    checked here: `fastnn.ops` does that. Items are shared among threads if their `work`, the
+    time of one in operations of a product, is given and adds up to enough.
     """
-    cdef fastnn_args args
-    cdef fastnn_kernel kernel = find_kernel(name, dtype.itemsize == 8)
+    cdef fastnn_call single
+    cdef fastnn_run run
+    cdef fastnn_args *args = &single.op.args
+    cdef int never = 0
     cdef Py_ssize_t i
-    cdef void *memory
-    memset(&args, 0, sizeof(args))
+    cdef Scratch scratch = None
+    cdef Pace pace
+    memset(&single, 0, sizeof(single))
+    single.op.kernel = find_kernel(name, dtype.type_num == cnp.NPY_DOUBLE)
+    single.split, single.items = FASTNN_BY_ROWS, 1
     for i in range(len(pointers)):
         if pointers[i] is not None:
             args.p[i] = cnp.PyArray_DATA(<cnp.ndarray>pointers[i])
@@ -208,8 +427,18 @@ def call(str name, dtype, tuple pointers, tuple sizes=(), tuple scalars=(), Py_s
     args.accumulate = accumulate
     if items <= 0:
         return
-    cdef Scratch scratch = spare_scratch.pop() if spare_scratch else Scratch()
-    memory = scratch.data
+    run.calls, run.count, run.update, run.rows = &single, 1, NULL, items
+    run.failed, run.keep_denormals = &never, 1
+    run.threads = 1
+    if items > 1 and <double>work * items >= THREAD_WORK:
+        run.threads = thread_limit()
+        pace = pace_of((<uintptr_t>single.op.kernel, sizes, items))
+        run.pace = &pace.known
+    if spare_scratch:
+        scratch = <Scratch>spare_scratch.pop()
+    if scratch is None or scratch.blocks < run.threads:
+        scratch = Scratch(run.threads)
+    run.scratch = <char *>scratch.data
     with nogil:
-        kernel(&args, 0, items, memory)
+        execute(&run)
     spare_scratch.append(scratch)

@@ -246,6 +246,7 @@ cdef class UpdateTable:
         run.calls, run.count, run.rows, run.scratch, run.failed = NULL, 0, 0, NULL, &never
         run.update = <_core.fastnn_update *>&self.u
         run.pace = &self.pace
+        run.keep_denormals = 0
         run.threads = thread_limit() if self.u.elements >= PARALLEL_ELEMENTS else 1
         with nogil:
             execute(&run)

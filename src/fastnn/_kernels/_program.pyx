@@ -266,6 +266,7 @@ cdef class Program:
         run.rows = rows
         run.update = NULL
         run.failed = &self.failed
+        run.keep_denormals = 0
         self.failed = 0
         for i in range(self.storage_end, self.size_end):
             self.patches[i].args.n[self.patches[i].index] = rows * self.patches[i].value

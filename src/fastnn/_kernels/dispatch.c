@@ -51,9 +51,3 @@ int fastnn_dispatch(const char *request) {
     }
     return -1;
 }
-
-const fastnn_entry *fastnn_kernel_find(const char *name) {
-    for (int i = 0; i < fastnn_active->count; i++)
-        if (!strcmp(name, fastnn_active->entries[i].name)) return &fastnn_active->entries[i];
-    return NULL;
-}

@@ -17,7 +17,4 @@ int fastnn_dispatch(const char *request);
  * NULL past the end. */
 const char *fastnn_variant(int i, int *supported);
 
-/* The kernel of that name in the active table, or NULL. */
-const fastnn_entry *fastnn_kernel_find(const char *name);
-
 #endif

@@ -15,7 +15,7 @@ static ptrdiff_t border(ptrdiff_t n, ptrdiff_t grain, int part, int parts) {
 }
 
 static void run_thread(const fastnn_run *r, fastnn_barrier *b, int thread, int threads) {
-    fastnn_fpmode mode = fastnn_fpmode_flush();
+    const fastnn_fpmode mode = r->keep_denormals ? fastnn_fpmode_read() : fastnn_fpmode_flush();
     char *scratch = r->scratch + (ptrdiff_t)thread * FASTNN_SCRATCH;
     /* with few rows an even share counts for more than whole blocks */
     const ptrdiff_t grain = r->rows >= 64 * threads ? 8 : 1;

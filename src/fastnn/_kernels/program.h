@@ -35,11 +35,13 @@ typedef struct {
     fastnn_pace *pace;     /* of such runs; only read and written if there are several threads */
     char *scratch;         /* threads blocks of FASTNN_SCRATCH bytes, 64-byte aligned */
     const int *failed;     /* set by a Python callback that raised: nothing runs after it */
+    int keep_denormals;    /* as functions on arrays do; programs flush them to zero */
 } fastnn_run;
 
 /* Runs the calls in order, in one parallel region of up to `threads` threads, with denormals
- * flushed to zero. The caller's floating-point state is restored. The result has the same bits on
- * any number of threads, so that the number may be chosen by what is fastest. */
+ * flushed to zero unless they are kept. The caller's floating-point state is restored. The result
+ * has the same bits on any number of threads, so that the number may be chosen by what is fastest.
+ */
 void fastnn_execute(const fastnn_run *run);
 
 /* Sum of n losses in double, in order: the same bits whatever the number of threads. */

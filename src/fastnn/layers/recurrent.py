@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 from math import sqrt
+from threading import get_ident
 
 import numpy as np
 
 from fastnn._arrays import as_input
 from fastnn._checks import positive
+from fastnn._kernels._stream import is_plain, lstm_backward, lstm_forward
 from fastnn.builder import ITEMS, RowCount
-from fastnn.layers.base import Layer, _aligned
+from fastnn.layers.base import Layer, _aligned, _kept
 
 _DEFAULTS = {"num_layers": 1, "bidirectional": False, "dropout": 0.0, "return_sequences": True}
 
@@ -92,6 +94,9 @@ class LSTM(Layer):
             for kind, shape in shapes.items():
                 name = f"{kind}_{suffix}"
                 setattr(self, name, self.parameter(name, shape, init))
+        suffixes = [suffix for suffix, _, _ in self._cells()]
+        self._slots = {kind: [f"{kind}_{suffix}" for suffix in suffixes]
+                       for kind in ("initial", "final", "dinitial", "dfinal")}
 
     def _cells(self):
         """Yield for each set of weights its suffix, input features and direction."""
@@ -224,7 +229,8 @@ class LSTM(Layer):
             If an argument is not numeric or `lengths` are not integers.
         """
         engine = self._model()
-        x = self._as_input(x, engine.dtype)
+        if not is_plain(x, engine.dtype):
+            x = as_input(x, "x", engine.dtype)
         if x.ndim != 3 or x.shape[2] != self.input_size:
             raise ValueError(f"x: expected (batch, time, {self.input_size}), got shape {x.shape}")
         shape = (self.num_layers * self._directions, x.shape[0], self.hidden_size)
@@ -232,23 +238,14 @@ class LSTM(Layer):
         if lengths is not None:
             lengths = _lengths(lengths, x.shape[0], x.shape[1])
         with engine.lock:
-            final = np.empty((shape[0], shape[1], 2, shape[2]), engine.dtype)
             program = self._program(x.shape[1:], bool(training))
-            program.bind("lengths", lengths)
-            for index, (suffix, _, _) in enumerate(self._cells()):
-                program.bind(f"initial_{suffix}", None if initial is None else initial[index])
-                program.bind(f"final_{suffix}", final[index])
-            try:
-                y = super().forward(x, training)
-            finally:  # others run this program too: Trainer.predict does
-                for suffix, _, _ in self._cells():
-                    program.bind(f"initial_{suffix}", None)
-                    program.bind(f"final_{suffix}", None)
-                if not training:
-                    program.bind("lengths", None)
-            self._final = final
+            if training:
+                engine.pending = None
+                x = _kept(program.schedule, x)
+            y, self._final = lstm_forward(program, self._slots, shape, x, initial, lengths)
             if training:
                 self._kept = (shape, lengths)
+                engine.pending = (self, program, x, y.shape, False, get_ident())
         return y
 
     __call__ = forward
@@ -279,20 +276,19 @@ class LSTM(Layer):
         """
         engine = self._model()
         with engine.lock:
-            if engine.pending is None or engine.pending[0] is not self:
+            if not is_plain(dy, engine.dtype):
+                dy = as_input(dy, "dy", engine.dtype)
+            pending = engine.pending
+            if (pending is None or pending[0] is not self
+                    or pending[3:] != (dy.shape, False, get_ident())):
                 return super().backward(dy, accumulate)  # raises
-            program, (shape, _) = engine.pending[1], self._kept
+            program, x, (shape, lengths) = pending[1], pending[2], self._kept
             dfinal = _states(("dh_n", "dc_n"), (dh_n, dc_n), shape, engine.dtype)
-            dinitial = np.empty((shape[0], shape[1], 2, shape[2]), engine.dtype)
-            for index, (suffix, _, _) in enumerate(self._cells()):
-                program.bind(f"dfinal_{suffix}", None if dfinal is None else dfinal[index])
-                program.bind(f"dinitial_{suffix}", dinitial[index])
-            dx = super().backward(dy, accumulate)
-            for suffix, _, _ in self._cells():
-                program.bind(f"dfinal_{suffix}", None)
-                program.bind(f"dinitial_{suffix}", None)
-            program.bind("lengths", None)
-            self._initial_grad = dinitial
+            engine.pending = None
+            dx, self._initial_grad = lstm_backward(program, self._slots, shape, x, dy, dfinal,
+                                                   lengths, bool(accumulate))
+            if id(self) not in engine.marked:
+                self._mark_gradients()
         return dx
 
     @property
@@ -321,7 +317,7 @@ class LSTM(Layer):
 
 def _states(names, arrays, shape, dtype):
     """Interleave h and c as the kernels take them, (cells, batch, 2, hidden); None if both are."""
-    if all(array is None for array in arrays):
+    if arrays[0] is None and arrays[1] is None:
         return None
     both = np.zeros((*shape[:2], 2, shape[2]), dtype)
     for place, (name, array) in enumerate(zip(names, arrays, strict=True)):
