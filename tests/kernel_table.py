@@ -215,11 +215,13 @@ ELEMENTWISE = [
 
 # Matrix products -------------------------------------------------------------------------------
 #
-# `where` says which of the three sizes of a product runs through SIZES.
+# `where` says which of the three sizes of a product runs through SIZES, or among which others:
+# few rows and large matrices are computed in ways of their own.
 
 
 def product_sizes(where: str, size: int) -> tuple[int, int, int]:
-    return {"rows": (size, 9, 5), "in": (5, size, 19), "out": (13, 7, size)}[where]
+    sizes = {"rows": (size, 9, 5), "in": (5, size, 19), "out": (13, 7, size)}
+    return (sizes | {"few": (3, size, 70), "large": (60, size, 300)})[where]
 
 
 def linear(draw: Draw, size: int, where: str, has_bias: bool) -> Case:
@@ -282,7 +284,7 @@ def accumulated(draw: Draw, case: Case) -> Case:
 def products() -> list[Row]:
     """The rows of all products; errors grow no faster than the square root of the terms."""
     rows = []
-    for where in ("rows", "in", "out"):
+    for where in ("rows", "in", "out", "few", "large"):
         for flag in (False, True):
             bias, sums = ("bias" if flag else ""), ("accumulate" if flag else "")
             rows += [
