@@ -13,7 +13,7 @@ import numpy as np
 from limits import STATISTICS, busy_ticks
 from operations import large_products
 
-SETTLE = 0.002  # seconds in which the threads of the library measured before fall asleep
+SETTLE = 0.02  # seconds in which the threads of the library measured before fall asleep
 ATTEMPTS = 5  # at a sample during which the process was not always running
 
 

@@ -35,6 +35,7 @@ cdef extern from "program.h":
         ptrdiff_t items
     ctypedef struct fastnn_pace:
         double one
+        double credit
         double alone_until
         int probes
         int losses

@@ -49,27 +49,39 @@ static void run_thread(const fastnn_run *r, fastnn_barrier *b, int thread, int t
 }
 
 #ifdef _OPENMP
-/* Runs longer than this, in seconds, are not tried on one thread for comparison. */
+/* In seconds: runs longer than this are not tried on one thread for comparison; what several
+ * threads may lose at first, and at most after they have gained as much; how long one thread is
+ * used after they have lost more, twice as long each time in a row. */
 #define LONG_RUN 5e-3
+#define FIRST_CREDIT 10e-3
+#define MOST_CREDIT 20e-3
+#define ALONE 20e-3
+enum { MOST_LOSSES = 6 };
 
 /* Learns from a run. Several threads lose where there is too little to share, or where another
  * process has one of the processors: then all wait for the thread that is kept from running, by
- * milliseconds. After a loss runs stay alone for a multiple of what was lost, so that trying again
- * costs little, however often it fails. */
+ * milliseconds. That may happen now and then, so gains and losses are added up. */
 static void judge(fastnn_pace *p, int threads, double rows, double start, double end) {
     const double taken = end - start;
     if (threads == 1) {
         const double per_row = taken / rows, known = 1.02 * p->one;
         p->one = p->one == 0 || per_row < known ? per_row : known;
         if (p->probes > 0) p->probes--;
-    } else if (p->one == 0) {
+        return;
+    }
+    if (p->one == 0) {
         p->probes = taken < LONG_RUN ? 2 : 0;
-    } else if (taken > p->one * rows) {
-        const double lost = taken - p->one * rows;
-        p->alone_until = end + 20 * lost * (1 << p->losses);
-        if (p->losses < 10) p->losses++;
-    } else {
-        p->losses /= 2;
+        p->credit = FIRST_CREDIT;
+        return;
+    }
+    p->credit += p->one * rows - taken;
+    if (p->credit > MOST_CREDIT) {
+        p->credit = MOST_CREDIT;
+        p->losses = 0;
+    } else if (p->credit < 0) {
+        p->credit = 0;
+        p->alone_until = end + ALONE * (1 << p->losses);
+        if (p->losses < MOST_LOSSES) p->losses++;
     }
 }
 

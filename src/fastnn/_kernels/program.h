@@ -21,9 +21,10 @@ typedef struct {
 /* What is known of how fast a run is on one thread and on several; zeros at first. */
 typedef struct {
     double one;         /* seconds per row on one thread; 0 if not measured */
+    double credit;      /* seconds that several threads may lose */
     double alone_until; /* one thread is used before this time */
     int probes;         /* runs that are to measure one thread */
-    int losses;         /* how often several threads were slower lately */
+    int losses;         /* how often in a row several threads have lost more than that */
 } fastnn_pace;
 
 typedef struct {
