@@ -410,6 +410,6 @@ def test_as_target_and_as_input_share_memory():
     assert as_input(np.ones(2, np.float16), "x").dtype == np.float64
     assert as_input(np.ones(2, ">f4"), "x").dtype == np.dtype("=f4")
     assert as_input(x.T, "x").flags.c_contiguous
-    assert as_input(x, "x", np.float64).dtype == np.float64
+    assert as_input(x, "x", np.dtype(np.float64)).dtype == np.float64
     with pytest.raises(TypeError, match="x: expected"):
         as_input("text", "x")

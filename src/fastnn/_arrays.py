@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
+
+from fastnn._kernels._core import ready
 
 __all__ = ["as_input", "as_target", "sort_memory"]
 
@@ -88,7 +90,7 @@ def as_target(obj: Any, name: str) -> NDArray[Any]:
     return target
 
 
-def as_input(obj: Any, name: str, dtype: DTypeLike | None = None) -> NDArray[Any]:
+def as_input(obj: Any, name: str, dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
     """View an array that is only read, converting it if need be.
 
     Parameters
@@ -97,9 +99,9 @@ def as_input(obj: Any, name: str, dtype: DTypeLike | None = None) -> NDArray[Any
         Anything that :func:`as_target` takes, read-only ones too, or a nested sequence of numbers.
     name : str
         What to call it in an error message.
-    dtype : {float32, float64}, optional
-        What to convert to. By default float32 and float64 stay and other real dtypes become
-        float64.
+    dtype : numpy.dtype, optional
+        float32 or float64, what to convert to. By default these two stay and other real dtypes
+        become float64.
 
     Returns
     -------
@@ -117,6 +119,8 @@ def as_input(obj: Any, name: str, dtype: DTypeLike | None = None) -> NDArray[Any
     >>> as_input([1, 2], "x")
     array([1., 2.])
     """
+    if dtype is not None and ready(obj, dtype):
+        return obj
     array = view(obj)
     if array is None:
         try:
@@ -127,7 +131,7 @@ def as_input(obj: Any, name: str, dtype: DTypeLike | None = None) -> NDArray[Any
         raise TypeError(f"{name}: expected real numbers, got {describe(obj)} ({array.dtype})")
     if dtype is None:
         keep = array.dtype.kind == "f" and array.dtype.itemsize in (4, 8)
-        dtype = array.dtype.newbyteorder("=") if keep else np.float64
+        dtype = array.dtype.newbyteorder("=") if keep else np.dtype(np.float64)
     if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
         return array
     return np.require(array, dtype, ["C", "A"])

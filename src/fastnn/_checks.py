@@ -13,17 +13,10 @@ from fastnn._kernels._core import floats, output
 
 __all__ = [
     "FLOATS", "as_array", "as_floats", "as_output", "floats", "generator", "number", "output",
-    "positive", "ready",
+    "positive",
 ]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-_C_CONTIGUOUS, _ALIGNED = 0x1, 0x100  # bits of ndarray.flags.num
-_READY = _C_CONTIGUOUS | _ALIGNED
-
-
-def ready(x: Any, dtype: np.dtype[Any]) -> bool:
-    """Whether it is an array of that dtype which kernels can use as it is."""
-    return type(x) is np.ndarray and x.dtype == dtype and x.flags.num & _READY == _READY
 
 
 def as_array(obj: Any, name: str) -> NDArray[Any]:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn._arrays import as_input
-from fastnn._checks import as_array, floats, number, ready
-from fastnn._kernels._core import call
+from fastnn._checks import as_array, floats, number
+from fastnn._kernels._core import call, ready
 
 __all__ = ["Loss", "check_labels", "check_target", "make_loss"]
 
@@ -213,7 +213,7 @@ def check_target(
     ValueError
         If it does not have the shape of the predictions; nothing is broadcast.
     """
-    array = target if ready(target, dtype) else as_input(target, name, dtype)
+    array = as_input(target, name, dtype)
     if array.shape != shape:
         raise ValueError(
             f"{name}: expected shape {shape}, that of the predictions, got {array.shape}"

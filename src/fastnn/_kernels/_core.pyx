@@ -171,7 +171,12 @@ cdef double sum_losses(const void *values, ptrdiff_t n, bint is_double) noexcept
 
 # What fits is seen here; what does not, `fastnn._checks` converts or refuses.
 
-cdef bint is_float(object x, int typenum):
+cpdef bint ready(x, cnp.dtype dtype):
+    """Return whether it is an array of that native dtype which kernels can read as it is."""
+    return is_array(x, dtype.type_num) and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>x)
+
+
+cdef bint is_array(object x, int typenum):
     return (type(x) is cnp.ndarray and cnp.PyArray_TYPE(<cnp.ndarray>x) == typenum
             and cnp.PyArray_ISNOTSWAPPED(<cnp.ndarray>x))
 
@@ -184,7 +189,7 @@ cdef bint is_ready(tuple arrays, Py_ssize_t optional):
         if arrays[i] is None:
             if i < count - optional:
                 return False
-        elif not (is_float(arrays[i], typenum)
+        elif not (is_array(arrays[i], typenum)
                   and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>arrays[i])):
             return False
     return True
@@ -202,7 +207,7 @@ cdef bint takes(object out, tuple shape, int typenum, inputs, bint in_place):
     cdef const char *start
     cdef const char *first
     cdef Py_ssize_t i
-    if not (is_float(out, typenum) and cnp.PyArray_ISCARRAY(<cnp.ndarray>out)):
+    if not (is_array(out, typenum) and cnp.PyArray_ISCARRAY(<cnp.ndarray>out)):
         return False
     y = <cnp.ndarray>out
     if cnp.PyArray_NDIM(y) != len(shape):
@@ -267,7 +272,7 @@ def product(a, b, out):
     """
     cdef int typenum = float_type(a)
     cdef cnp.npy_intp a_row, a_column, b_row, b_column
-    if not (is_float(a, typenum) and is_float(b, typenum)):
+    if not (is_array(a, typenum) and is_array(b, typenum)):
         a, b = floats(("a", "b"), a, b)
     if cnp.PyArray_NDIM(b) != 2:
         raise ValueError(f"b: expected two axes (k, n), got shape {b.shape}")

@@ -289,7 +289,7 @@ cdef class UpdateTable:
             if not fits(item, r, NPY_ARRAY_CARRAY):
                 array = as_target(self.arrays[i], self.names[i])
                 raise ValueError(
-                    f"{self.names[i]}: expected dtype {np.dtype(self._dtype(i))} and shape "
+                    f"{self.names[i]}: expected dtype {self._dtype(i)} and shape "
                     f"{shape_of(r)}, as when the optimizer was made, got {array.dtype} and "
                     f"{array.shape}"
                 )
@@ -306,7 +306,7 @@ cdef class UpdateTable:
         return 0
 
     def _dtype(self, Py_ssize_t i):
-        return np.float64 if self.records[i].typenum == cnp.NPY_FLOAT64 else np.float32
+        return np.dtype(np.float64 if self.records[i].typenum == cnp.NPY_FLOAT64 else np.float32)
 
     def _name_of(self, Py_ssize_t i):
         return self.names[i] if i < self.count else "an optimizer state"

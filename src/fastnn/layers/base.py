@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnn._arrays import as_input
 from fastnn._checks import generator
+from fastnn._kernels._core import empty
 from fastnn._kernels._program import Program
 from fastnn.builder import BACKWARD, FORWARD, Builder
 from fastnn.introspection import graph, summary
@@ -250,7 +251,7 @@ class Layer:
         with engine.lock:
             program = self._program(x.shape[1:], bool(training))
             rows = x.shape[0]
-            y = np.empty((rows, *program.schedule.y.shape), engine.dtype)
+            y = empty((rows, *program.schedule.y.shape), engine.dtype)
             if training:
                 engine.pending = None
                 if program.schedule.keeps_x:
@@ -310,7 +311,7 @@ class Layer:
             if dy.shape != shape:
                 raise ValueError(f"dy: expected shape {shape}, got {dy.shape}")
             engine.pending = None
-            dx = np.empty(x.shape, engine.dtype) if program.has_slot("dx") else None
+            dx = empty(x.shape, engine.dtype) if program.has_slot("dx") else None
             program.bind("dy", dy)
             program.bind("dx", dx)
             program.set_accumulate(bool(accumulate))
