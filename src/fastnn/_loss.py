@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import nan, prod
 from numbers import Integral
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from fastnn._arrays import as_input
 from fastnn._checks import as_array, floats, number
-from fastnn._kernels._core import call, ready
+from fastnn._kernels._core import are_labels, call, empty, ready, total
 
 __all__ = ["Loss", "check_labels", "check_target", "make_loss"]
 
@@ -57,7 +58,7 @@ class Loss:
 
     def suited_to(self, target: Any) -> Loss:
         """Return the loss for this target: cross entropy takes labels or probabilities."""
-        if self.target != "labels":
+        if self.target != "labels" or ready(target, INT64):
             return self
         array = as_array(target, "labels")
         if array.dtype.kind != "f" or array.ndim < 2:
@@ -128,12 +129,12 @@ class Loss:
         cols = prod(shape[1:]) if self.elementwise else shape[-1]
         rows = shape[0] if self.elementwise else prod(shape[:-1])
         classes = loss.class_weights(cols, dtype)
-        total = loss._total_weight(rows, cols, target, weight, classes)
-        scale = 1 / total if total else 0.0  # a mean over nothing has no value and no gradient
-        row_loss, gradient = np.empty(rows, dtype), np.empty_like(pred)
+        divisor = loss._total_weight(rows, cols, target, weight, classes)
+        scale = 1 / divisor if divisor else 0.0  # a mean over nothing has no value, no gradient
+        row_loss, gradient = empty((rows,), dtype), empty(shape, dtype)
         pointers = (row_loss, gradient, pred, target, weight, classes)
         call(loss.kernel, dtype, pointers, loss.sizes(cols), (scale, *loss.scalars), rows)
-        return float(row_loss.sum(dtype=np.float64)) / total if total else nan, gradient
+        return total(row_loss) / divisor if divisor else nan, gradient
 
     def _total_weight(
         self, rows: int, cols: int, target: Array, weight: Array | None, classes: Array | None
@@ -148,8 +149,8 @@ class Loss:
                 kept = labels != self.ignore_index
                 labels, weights = labels[kept], weights[kept]
             return float(weights.sum() if classes is None else np.dot(weights, classes[labels]))
-        total = rows if weight is None else float(weight.sum(dtype=np.float64))
-        return float(total * cols) if self.elementwise else float(total)
+        weights = rows if weight is None else float(weight.sum(dtype=np.float64))
+        return float(weights * cols) if self.elementwise else float(weights)
 
 
 def check_labels(
@@ -182,15 +183,11 @@ def check_labels(
     result = labels if ready(labels, INT64) else _as_int64(labels)
     if shape is not None and result.shape != shape:
         raise ValueError(f"labels: expected shape {shape} for integers, got {result.shape}")
-    # as unsigned numbers, negative labels are too large as well
-    if result.size and int(result.view(np.uint64).max()) >= classes:
+    if not are_labels(result, classes, ignore_index):
         outside = (result < 0) | (result >= classes)
         if ignore_index is not None:
             outside &= result != ignore_index
-        if outside.any():
-            raise ValueError(
-                f"labels: expected integers in [0, {classes}), got {result[outside][0]}"
-            )
+        raise ValueError(f"labels: expected integers in [0, {classes}), got {result[outside][0]}")
     return result
 
 
@@ -231,6 +228,20 @@ def make_loss(
     ignore_index: int | None = None,
 ) -> Loss:
     """The loss of that name with its options, checked; each has only its own."""
+    options = (name, reduction, delta, label_smoothing, ignore_index)
+    try:
+        loss = _made(*options)
+    except TypeError:  # an option is of the wrong kind, or cannot be looked up
+        loss = _made.__wrapped__(*options)
+    if class_weight is None or name != "cross_entropy":
+        return loss
+    return replace(loss, class_weight=as_input(class_weight, "class_weight"))
+
+
+@lru_cache(typed=True)
+def _made(
+    name: str, reduction: str, delta: float, label_smoothing: float, ignore_index: int | None
+) -> Loss:
     if reduction not in ("mean", "sum"):
         raise ValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}")
     if name == "huber":
@@ -239,14 +250,11 @@ def make_loss(
         return Loss(name, "huber_loss", scalars=(float(delta),), reduction=reduction)
     if name != "cross_entropy":
         return Loss(name, f"{name}_loss", reduction=reduction)
-    smoothing = number("label_smoothing", label_smoothing, high=1.0)
-    if class_weight is not None:
-        class_weight = as_input(class_weight, "class_weight")
+    scalars = (number("label_smoothing", label_smoothing, high=1.0),)
     if ignore_index is not None:
         if not isinstance(ignore_index, Integral) or isinstance(ignore_index, bool):
             raise TypeError(f"ignore_index: expected an integer, got {ignore_index!r}")
         ignore_index = int(ignore_index)
     return Loss(
-        name, "cross_entropy_loss", "labels", False, (smoothing,), reduction, class_weight,
-        ignore_index,
-    )  # fmt: skip
+        name, "cross_entropy_loss", "labels", False, scalars, reduction, ignore_index=ignore_index
+    )

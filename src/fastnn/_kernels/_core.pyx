@@ -5,7 +5,7 @@
 import os
 
 cimport numpy as cnp
-from libc.stdint cimport uintptr_t
+from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
@@ -357,6 +357,24 @@ cpdef Py_ssize_t rows(cnp.ndarray x):
     for i in range(cnp.PyArray_NDIM(x) - 1):
         count *= cnp.PyArray_DIM(x, i)
     return count
+
+
+def total(cnp.ndarray x):
+    """Return the sum of an array of float32 or float64, in order and in double precision."""
+    cdef bint is_double = cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE
+    return fastnn_sum(cnp.PyArray_DATA(x), cnp.PyArray_SIZE(x), is_double)
+
+
+def are_labels(cnp.ndarray labels, Py_ssize_t classes, ignore_index):
+    """Return whether all of the int64 labels are in [0, classes), or equal to ignore_index."""
+    cdef const int64_t *label = <const int64_t *>cnp.PyArray_DATA(labels)
+    cdef int64_t ignored = 0 if ignore_index is None else ignore_index
+    cdef bint ignores = ignore_index is not None
+    cdef Py_ssize_t i
+    for i in range(cnp.PyArray_SIZE(labels)):
+        if not (0 <= label[i] < classes or (ignores and label[i] == ignored)):
+            return False
+    return True
 
 
 # Single calls ---------------------------------------------------------------------------------
