@@ -12,6 +12,9 @@ def environment(threads: int) -> dict[str, str]:
     names = ("OMP", "OPENBLAS", "MKL", "FASTNN")
     variables = {f"{name}_NUM_THREADS": str(threads) for name in names}
     variables["NPROC"] = str(threads)  # the size of XLA's thread pool
+    # OpenBLAS's threads fall asleep after 2^20 cycles and not 2^26, during which whoever is
+    # measured next would have to share a processor with them
+    variables["OPENBLAS_THREAD_TIMEOUT"] = "20"
     if threads == 1:
         variables["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
     return variables
