@@ -170,7 +170,7 @@ def threads(machine: Machine, rounds: int) -> Iterator[Record]:
             "one thread": partial(with_threads, run, 1),
         }
         target = 1.7 if network.flops() >= large else NEVER_SLOWER
-        yield record(str(network), interleaved(runs, rounds), target=target)
+        yield record(str(network), interleaved(runs, rounds, sample=0.03), target=target)
     fastnn.set_num_threads(1)
     with ThreadPoolExecutor(machine.threads) as pool:
         for network in STEPS[:7]:

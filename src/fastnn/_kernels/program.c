@@ -1,6 +1,7 @@
+#define _GNU_SOURCE /* sched_getcpu, syscall */
 #include "program.h"
-#include "barrier.h"
 #include "fpmode.h"
+#include "team.h"
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -14,7 +15,7 @@ static ptrdiff_t border(ptrdiff_t n, ptrdiff_t grain, int part, int parts) {
     return at < n ? at : n;
 }
 
-static void run_thread(const fastnn_run *r, fastnn_barrier *b, int thread, int threads) {
+static void run_thread(const fastnn_run *r, fastnn_team *team, int thread, int threads) {
     const fastnn_fpmode mode = r->keep_denormals ? fastnn_fpmode_read() : fastnn_fpmode_flush();
     char *scratch = r->scratch + (ptrdiff_t)thread * FASTNN_SCRATCH;
     /* with few rows an even share counts for more than whole blocks */
@@ -23,7 +24,7 @@ static void run_thread(const fastnn_run *r, fastnn_barrier *b, int thread, int t
     ptrdiff_t row_end = border(r->rows, grain, thread + 1, threads);
     for (ptrdiff_t i = 0; i < r->count; i++) {
         const fastnn_call *c = &r->calls[i];
-        if (i > 0 && c->waits) fastnn_barrier_wait(b, threads);
+        if (i > 0 && c->waits) fastnn_team_wait(team, thread, threads);
         if (*r->failed) continue;
         ptrdiff_t begin = 0, end = c->items;
         if (c->split == FASTNN_BY_ROWS) {
@@ -40,20 +41,23 @@ static void run_thread(const fastnn_run *r, fastnn_barrier *b, int thread, int t
     if (r->update) {
         int phases = fastnn_update_phases(r->update);
         for (int phase = 0; phase < phases; phase++) {
-            fastnn_barrier_wait(b, threads);
+            fastnn_team_wait(team, thread, threads);
             if (!*r->failed) fastnn_update_phase(r->update, phase, thread, threads);
         }
     }
     fastnn_fpmode_restore(mode);
-    fastnn_barrier_wait(b, threads); /* so that nobody waits at the end of OpenMP's region */
+    fastnn_team_wait(team, thread,
+                     threads); /* so that nobody waits at the end of OpenMP's region */
 }
 
 #ifdef _OPENMP
 /* In seconds: runs longer than this are not tried on one thread for comparison; what several
- * threads may lose at first, and at most after they have gained as much; how long one thread is
- * used after they have lost more, twice as long each time in a row. */
+ * threads may lose at first, when they are tried again (the first runs find threads asleep and
+ * caches cold), and at most after they have gained as much; how long one thread is used after they
+ * have lost more, twice as long each time in a row. */
 #define LONG_RUN 5e-3
 #define FIRST_CREDIT 10e-3
+#define NEXT_CREDIT 3e-3
 #define MOST_CREDIT 20e-3
 #define ALONE 20e-3
 enum { MOST_LOSSES = 6 };
@@ -79,27 +83,34 @@ static void judge(fastnn_pace *p, int threads, double rows, double start, double
         p->credit = MOST_CREDIT;
         p->losses = 0;
     } else if (p->credit < 0) {
-        p->credit = 0;
+        p->credit = NEXT_CREDIT;
         p->alone_until = end + ALONE * (1 << p->losses);
         if (p->losses < MOST_LOSSES) p->losses++;
     }
 }
 
 static void run_parallel(const fastnn_run *r) {
-    fastnn_barrier b = {0};
+    fastnn_team team = {0};
+    fastnn_team_join(&team, 0); /* it stays where it is, the others make room */
 #pragma omp parallel num_threads(r->threads)
-    run_thread(r, &b, omp_get_thread_num(), omp_get_num_threads());
+    {
+        const int thread = omp_get_thread_num();
+        if (thread == 0)
+            fastnn_team_gather(&team, omp_get_num_threads());
+        else
+            fastnn_team_join(&team, thread);
+        run_thread(r, &team, thread, omp_get_num_threads());
+    }
 }
 #endif
 
 void fastnn_execute(const fastnn_run *r) {
-    fastnn_barrier b = {0};
 #ifdef _OPENMP
     if (r->threads > 1) {
         const double start = omp_get_wtime();
         const int alone = r->pace->probes > 0 || start < r->pace->alone_until;
         if (alone)
-            run_thread(r, &b, 0, 1);
+            run_thread(r, NULL, 0, 1);
         else
             run_parallel(r);
         judge(r->pace, alone ? 1 : r->threads, r->rows ? (double)r->rows : 1, start,
@@ -107,7 +118,7 @@ void fastnn_execute(const fastnn_run *r) {
         return;
     }
 #endif
-    run_thread(r, &b, 0, 1);
+    run_thread(r, NULL, 0, 1);
 }
 
 double fastnn_sum(const void *values, ptrdiff_t n, int is_double) {
