@@ -170,7 +170,7 @@ def threads(machine: Machine, rounds: int) -> Iterator[Record]:
             "one thread": partial(with_threads, run, 1),
         }
         target = 1.7 if network.flops() >= large else NEVER_SLOWER
-        yield record(str(network), interleaved(runs, rounds, sample=0.03), target=target)
+        yield record(str(network), interleaved(runs, rounds), target=target)
     fastnn.set_num_threads(1)
     with ThreadPoolExecutor(machine.threads) as pool:
         for network in STEPS[:7]:
@@ -179,7 +179,7 @@ def threads(machine: Machine, rounds: int) -> Iterator[Record]:
                 "fastnn": lambda n, models=models: list(pool.map(lambda run: run(n), models)),
                 "one by one": lambda n, models=models: [run(n) for run in models],
             }
-            times = interleaved(runs, rounds, sample=0.02)
+            times = interleaved(runs, rounds)
             yield record(f"pool of {network}", times, target=1)
 
 

@@ -28,7 +28,7 @@ def loop(call: Callable[[], object]) -> Callable[[int], None]:
 
 
 def interleaved(
-    runs: Mapping[str, Callable[[int], object]], rounds: int, sample: float = 0.003
+    runs: Mapping[str, Callable[[int], object]], rounds: int, sample: float = 0.02
 ) -> dict[str, float]:
     """Return the median seconds of one unit of work for each of `runs`.
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn._arrays import as_input
 from fastnn._checks import generator
-from fastnn._kernels._core import empty
+from fastnn._kernels._core import call, empty
 from fastnn._kernels._program import Program
 from fastnn.builder import BACKWARD, FORWARD, Builder
 from fastnn.introspection import graph, summary
@@ -431,7 +431,12 @@ def _kept(schedule, x):
     if schedule.kept_x is None or len(schedule.kept_x) < len(x):
         schedule.kept_x = np.empty_like(x)
     copy = schedule.kept_x[: len(x)]
-    copy[...] = x
+    if x.nbytes >= 1 << 18 and x.dtype == schedule.dtype:
+        # by the threads that go on with it: what one processor has read is slow to write by another
+        columns = schedule.x.size
+        call("copy_columns", x.dtype, (copy, x), (columns,) * 3, (), len(x), work=30 * columns)
+    else:
+        copy[...] = x
     return copy
 
 
