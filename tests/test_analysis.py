@@ -144,6 +144,19 @@ def test_gradients_stay_not_ready():
     assert not any(p.grad_ready for p in model.parameters())
 
 
+def test_layers_can_be_trained_by_hand_afterwards():
+    """The next backward pass makes the gradients ready again."""
+    for make in (lambda: fastnn.Linear(3, 2, rng=0), lambda: fastnn.LSTM(3, 2, rng=0)):
+        layer, rng = make(), np.random.default_rng(0)
+        shape = (4, 5) if isinstance(layer, fastnn.LSTM) else (4,)
+        x, y = rng.normal(size=(*shape, 3)), rng.normal(size=(*shape, 2))
+        dominant_eigenvalue(layer, "mse", x, y, rng=0, tol=0.5)
+        layer.forward(x, training=True)
+        layer.backward(y)
+        fastnn.optim.SGD(layer.parameters(), lr=0.1).step()
+
+
+
 def test_part_of_a_model():
     model = mlp()
     before = everything(model)

@@ -18,6 +18,7 @@ from fastnn._loss import Loss
 from fastnn.builder import GRADIENT, SERIAL, Builder, Scalar
 from fastnn.history import History
 from fastnn.layers.base import Layer
+from fastnn.layers.parameter import mark_gradients
 from fastnn.losses import l2_penalty, resolve
 from fastnn.optim import Optimizer
 from fastnn.optim.base import check_hyper_parameter
@@ -151,7 +152,7 @@ class Stepper:
         return loss
 
     def _mark(self) -> None:
-        self.model._mark_gradients()
+        mark_gradients(self.model.parameters())
         self._marked = True
 
     def _finish_step(self) -> None:

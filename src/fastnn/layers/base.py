@@ -13,7 +13,7 @@ from fastnn._kernels._core import call, empty
 from fastnn._kernels._program import Program
 from fastnn.builder import BACKWARD, FORWARD, Builder
 from fastnn.introspection import graph, summary
-from fastnn.layers.parameter import Buffer, Parameter
+from fastnn.layers.parameter import Buffer, Parameter, mark_gradients
 
 
 class _Engine:
@@ -23,7 +23,6 @@ class _Engine:
         self.dtype, self.rng = dtype, rng
         self.data = self.grad = None
         self.programs = {}
-        self.marked = set()  # ids of the layers whose parameters have gradients
         self.lock = threading.RLock()
         # (program, rows, output shape, thread) of a training forward without its backward
         self.pending = None
@@ -206,7 +205,7 @@ class Layer:
             y.root.slot = "y"
         schedule = builder.finish(outputs)
         schedule.x, schedule.y, schedule.keeps_x = x, y, builder.read_later(x)
-        schedule.kept_x = None
+        schedule.kept_x, schedule.parameters = None, self.parameters()
         return schedule
 
     def __getstate__(self):
@@ -316,14 +315,8 @@ class Layer:
             program.bind("dx", dx)
             program.set_accumulate(bool(accumulate))
             program.backward(len(x))
-            if id(self) not in engine.marked:
-                self._mark_gradients()
+            mark_gradients(program.schedule.parameters)
         return dx[0] if single and dx is not None else dx
-
-    def _mark_gradients(self):
-        for parameter in self.parameters():
-            parameter.grad_ready = True
-        self._engine.marked.add(id(self))
 
     # State -----------------------------------------------------------------------------------
 

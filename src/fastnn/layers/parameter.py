@@ -97,3 +97,9 @@ class Buffer(_Placed):
 
     def __init__(self, layer, name, shape, value):
         self._layer, self.name, self.shape, self.value = layer, name, tuple(shape), value
+
+
+def mark_gradients(parameters):
+    """Note that a backward pass has written the gradients of `parameters`."""
+    for parameter in parameters:
+        parameter.grad_ready = True

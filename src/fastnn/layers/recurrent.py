@@ -13,6 +13,7 @@ from fastnn._checks import positive
 from fastnn._kernels._stream import is_plain, lstm_backward, lstm_forward
 from fastnn.builder import ITEMS, RowCount
 from fastnn.layers.base import Layer, _aligned, _kept
+from fastnn.layers.parameter import mark_gradients
 
 _DEFAULTS = {"num_layers": 1, "bidirectional": False, "dropout": 0.0, "return_sequences": True}
 
@@ -287,8 +288,7 @@ class LSTM(Layer):
             engine.pending = None
             dx, self._initial_grad = lstm_backward(program, self._slots, shape, x, dy, dfinal,
                                                    lengths, bool(accumulate))
-            if id(self) not in engine.marked:
-                self._mark_gradients()
+            mark_gradients(program.schedule.parameters)
         return dx
 
     @property
