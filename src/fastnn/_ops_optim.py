@@ -5,7 +5,6 @@ Arithmetic is IEEE throughout: denormals are kept. `fastnn.optim` takes one step
 
 import math
 from collections.abc import Iterable, Mapping
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -453,10 +452,7 @@ def clip_grad_norm(
     >>> g
     array([0.6, 0.8])
     """
-    if not isinstance(max_norm, Real) or isinstance(max_norm, bool):
-        raise TypeError(f"max_norm: expected a number > 0, got {max_norm!r}")
-    if not max_norm > 0:
-        raise ValueError(f"max_norm: expected a number > 0, got {max_norm!r}")
+    check_hyper_parameter("max_norm", max_norm)
     check_hyper_parameter("error_if_nonfinite", error_if_nonfinite)
     if isinstance(grads, Mapping) or view(grads) is not None or not isinstance(grads, Iterable):
         raise TypeError(f"grads: expected a list of arrays, got {describe(grads)}")

@@ -1,5 +1,8 @@
 """What the other compiled modules share: all C code is linked into _core."""
 
+cimport numpy as cnp
+from libc.stdint cimport int64_t
+
 cdef extern from "table.h":
     int FASTNN_POINTERS
     int FASTNN_SIZES
@@ -50,6 +53,9 @@ cdef extern from "program.h":
         const int *failed
         int keep_denormals
 
+cpdef empty(tuple shape, cnp.dtype dtype)
+cdef bint labels_in_range(const int64_t *labels, ptrdiff_t count, int64_t classes, bint ignores,
+                          int64_t ignored) noexcept nogil
 cdef fastnn_kernel find_kernel(str name, bint is_double) except NULL
 cdef int thread_limit() noexcept nogil
 cdef void execute(const fastnn_run *run) noexcept nogil

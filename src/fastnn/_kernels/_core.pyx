@@ -365,16 +365,21 @@ def total(cnp.ndarray x):
     return fastnn_sum(cnp.PyArray_DATA(x), cnp.PyArray_SIZE(x), is_double)
 
 
-def are_labels(cnp.ndarray labels, Py_ssize_t classes, ignore_index):
-    """Return whether all of the int64 labels are in [0, classes), or equal to ignore_index."""
-    cdef const int64_t *label = <const int64_t *>cnp.PyArray_DATA(labels)
-    cdef int64_t ignored = 0 if ignore_index is None else ignore_index
-    cdef bint ignores = ignore_index is not None
-    cdef Py_ssize_t i
-    for i in range(cnp.PyArray_SIZE(labels)):
-        if not (0 <= label[i] < classes or (ignores and label[i] == ignored)):
+cdef bint labels_in_range(const int64_t *labels, ptrdiff_t count, int64_t classes, bint ignores,
+                          int64_t ignored) noexcept nogil:
+    """Whether all labels are classes, or to be ignored."""
+    cdef ptrdiff_t i
+    for i in range(count):
+        if not (0 <= labels[i] < classes or (ignores and labels[i] == ignored)):
             return False
     return True
+
+
+def are_labels(cnp.ndarray labels, Py_ssize_t classes, ignore_index):
+    """Return whether all of the int64 labels are in [0, classes), or equal to ignore_index."""
+    cdef int64_t ignored = 0 if ignore_index is None else ignore_index
+    return labels_in_range(<const int64_t *>cnp.PyArray_DATA(labels), cnp.PyArray_SIZE(labels),
+                           classes, ignore_index is not None, ignored)
 
 
 # Single calls ---------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from libc.math cimport NAN
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy
 
-from fastnn._kernels._core cimport execute, fastnn_run, sum_losses
+from fastnn._kernels._core cimport execute, fastnn_run, labels_in_range, sum_losses
 from fastnn._kernels._optim cimport UpdateTable
 from fastnn._kernels._program cimport Program
 
@@ -138,14 +138,9 @@ cdef class LossProgram(Program):
 
     cdef bint _in_range(self, const void *target, ptrdiff_t samples) noexcept nogil:
         """Whether all labels are classes, or to be ignored."""
-        cdef const int64_t *labels = <const int64_t *>target
-        cdef ptrdiff_t i
-        if self.classes > 0:
-            for i in range(samples * self.rows_per_sample):
-                if not 0 <= labels[i] < self.classes:
-                    if not (self.ignores and labels[i] == self.ignore_index):
-                        return False
-        return True
+        return self.classes == 0 or labels_in_range(
+            <const int64_t *>target, samples * self.rows_per_sample, self.classes, self.ignores,
+            self.ignore_index)
 
     cdef double _total(self, const void *weight, const void *target, ptrdiff_t rows) noexcept nogil:
         """The total weight of the batch, by which the mean reduction divides."""

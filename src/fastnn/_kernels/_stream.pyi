@@ -8,7 +8,6 @@ from fastnn._kernels._program import Program
 def lstm_step(
     x: object, h: object, c: object, weight_ih: object, weight_hh: object, bias: object
 ) -> tuple[NDArray[Any], NDArray[Any]] | None: ...
-def is_plain(array: object, dtype: np.dtype[Any]) -> bool: ...
 def lstm_forward(
     program: Program,
     slots: dict[str, list[str]],

@@ -6,7 +6,7 @@ cimport numpy as cnp
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from fastnn._kernels._core cimport fastnn_args, fastnn_kernel, find_kernel
+from fastnn._kernels._core cimport empty, fastnn_args, fastnn_kernel, find_kernel
 from fastnn._kernels._program cimport Program
 
 cnp.import_array()
@@ -66,20 +66,6 @@ def lstm_step(x, h, c, weight_ih, weight_hh, bias):
     return new_h, new_c
 
 
-def is_plain(array, cnp.dtype dtype):
-    """Return whether kernels can read `array` as it is, with this dtype."""
-    return (type(array) is cnp.ndarray and (<cnp.ndarray>array).descr is dtype
-            and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>array))
-
-
-cdef cnp.ndarray empty(tuple shape, int typenum):
-    cdef cnp.npy_intp extents[4]
-    cdef Py_ssize_t i
-    for i in range(len(shape)):
-        extents[i] = shape[i]
-    return cnp.PyArray_EMPTY(<int>len(shape), extents, typenum, 0)
-
-
 cdef void bind(Program program, str name, cnp.ndarray array):
     """Point the slot `name` at an array, or at nothing."""
     program._bind(program.slots.get(name, -1), NULL if array is None else cnp.PyArray_DATA(array))
@@ -103,9 +89,8 @@ def lstm_forward(Program program, dict slots, tuple shape, cnp.ndarray x, cnp.nd
     kind.
     """
     cdef Py_ssize_t rows = cnp.PyArray_DIM(x, 0)
-    cdef int typenum = cnp.PyArray_TYPE(x)
-    cdef cnp.ndarray y = empty((rows, *program.schedule.y.shape), typenum)
-    cdef cnp.ndarray final = empty((shape[0], shape[1], 2, shape[2]), typenum)
+    cdef cnp.ndarray y = empty((rows, *program.schedule.y.shape), x.descr)
+    cdef cnp.ndarray final = empty((shape[0], shape[1], 2, shape[2]), x.descr)
     try:
         bind(program, "x", x)
         bind(program, "y", y)
@@ -123,9 +108,8 @@ def lstm_forward(Program program, dict slots, tuple shape, cnp.ndarray x, cnp.nd
 def lstm_backward(Program program, dict slots, tuple shape, cnp.ndarray x, cnp.ndarray dy,
                   cnp.ndarray dfinal, cnp.ndarray lengths, bint accumulate):
     """Run the backward pass of `lstm_forward`; return dx and the initial states' gradients."""
-    cdef int typenum = cnp.PyArray_TYPE(x)
-    cdef cnp.ndarray dx = cnp.PyArray_EMPTY(3, cnp.PyArray_DIMS(x), typenum, 0)
-    cdef cnp.ndarray dinitial = empty((shape[0], shape[1], 2, shape[2]), typenum)
+    cdef cnp.ndarray dx = empty((<object>x).shape, x.descr)
+    cdef cnp.ndarray dinitial = empty((shape[0], shape[1], 2, shape[2]), x.descr)
     try:
         bind(program, "dy", dy)
         bind(program, "dx", dx)

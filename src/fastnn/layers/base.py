@@ -11,6 +11,7 @@ from fastnn._arrays import as_input
 from fastnn._checks import generator
 from fastnn._kernels._core import call, empty
 from fastnn._kernels._program import Program
+from fastnn._ops_elementwise import WORK
 from fastnn.builder import BACKWARD, FORWARD, Builder
 from fastnn.introspection import graph, summary
 from fastnn.layers.parameter import Buffer, Parameter, mark_gradients
@@ -427,7 +428,7 @@ def _kept(schedule, x):
     if x.nbytes >= 1 << 18 and x.dtype == schedule.dtype:
         # by the threads that go on with it: what one processor has read is slow to write by another
         columns = schedule.x.size
-        call("copy_columns", x.dtype, (copy, x), (columns,) * 3, (), len(x), work=30 * columns)
+        call("copy_columns", x.dtype, (copy, x), (columns,) * 3, (), len(x), work=WORK * columns)
     else:
         copy[...] = x
     return copy

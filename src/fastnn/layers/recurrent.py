@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn._arrays import as_input
 from fastnn._checks import positive
-from fastnn._kernels._stream import is_plain, lstm_backward, lstm_forward
+from fastnn._kernels._stream import lstm_backward, lstm_forward
 from fastnn.builder import ITEMS, RowCount
 from fastnn.layers.base import Layer, _aligned, _kept
 from fastnn.layers.parameter import mark_gradients
@@ -230,8 +230,7 @@ class LSTM(Layer):
             If an argument is not numeric or `lengths` are not integers.
         """
         engine = self._model()
-        if not is_plain(x, engine.dtype):
-            x = as_input(x, "x", engine.dtype)
+        x = as_input(x, "x", engine.dtype)
         if x.ndim != 3 or x.shape[2] != self.input_size:
             raise ValueError(f"x: expected (batch, time, {self.input_size}), got shape {x.shape}")
         shape = (self.num_layers * self._directions, x.shape[0], self.hidden_size)
@@ -277,8 +276,7 @@ class LSTM(Layer):
         """
         engine = self._model()
         with engine.lock:
-            if not is_plain(dy, engine.dtype):
-                dy = as_input(dy, "dy", engine.dtype)
+            dy = as_input(dy, "dy", engine.dtype)
             pending = engine.pending
             if (pending is None or pending[0] is not self
                     or pending[3:] != (dy.shape, False, get_ident())):

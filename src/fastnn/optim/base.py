@@ -20,6 +20,7 @@ Schedule = Callable[[int], float]
 # What a hyper-parameter may be: in words, and as a test of a number.
 _AT_LEAST_0 = ("a finite number >= 0", lambda v: 0 <= v < math.inf)
 _ABOVE_0 = ("a finite number > 0", lambda v: 0 < v < math.inf)
+_POSITIVE = ("a number > 0", lambda v: v > 0)
 _BELOW_1 = ("a number in [0, 1)", lambda v: 0 <= v < 1)
 _FRACTION = ("a number in [0, 1]", lambda v: 0 <= v <= 1)
 _NUMBERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -33,7 +34,8 @@ _NUMBERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "weight_decay": _AT_LEAST_0,
     "lr_decay": _AT_LEAST_0,
     "initial_accumulator_value": _AT_LEAST_0,
-    "clip_norm": ("a number > 0", lambda v: v > 0),
+    "clip_norm": _POSITIVE,
+    "max_norm": _POSITIVE,
 }
 _SCHEDULED = ("lr", "momentum")
 
