@@ -67,10 +67,10 @@ def fastnn_step(rule: str, arrays: str, **options: str | None) -> Step:
 
 
 def numpy_step(rule: str, arrays: str) -> Step:
-    """Return the step of `fastnn.reference_optim`, array by array."""
-    from fastnn import reference_optim
+    """Return the step of `fastnn.reference.optim`, array by array."""
+    from fastnn import reference
 
-    step = getattr(reference_optim, f"{rule.lower()}_step")
+    step = getattr(reference.optim, f"{rule.lower()}_step")
     counts = {"SGD": 1, "RMSprop": 1, "Adagrad": 1}
     sets = [
         (p, g, *(np.zeros_like(p) for _ in range(counts.get(rule, 2))))

@@ -181,9 +181,9 @@ class Reference(Peer):
     name, needs = "reference", "fastnn"
 
     def __init__(self, network, weights, lr=LEARNING_RATE):
-        from fastnn import reference, reference_optim
+        from fastnn import reference
 
-        self.reference, self.adam_step = reference, reference_optim.adam_step
+        self.reference, self.adam_step = reference, reference.optim.adam_step
         self.activate = getattr(reference, f"{network.activation}_forward")
         self.activate_backward = getattr(reference, f"{network.activation}_backward")
         self.loss = getattr(reference, f"{network.loss}_loss")

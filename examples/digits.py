@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_limits
 
 import fastnn
-from fastnn import reference, reference_optim
+from fastnn import reference
 
 BATCH, LEARNING_RATE = 32, 2e-3
 ROUNDS, STEPS = (5, 20) if "--short" in sys.argv else (51, 200)
@@ -63,7 +63,7 @@ class NumPyTrainer:
         self.t += 1
         grads = dw1, db1, dw2, db2
         for parameter, grad, (m, v) in zip(self.parameters, grads, self.moments, strict=True):
-            reference_optim.adam_step(parameter, grad, m, v, step=self.t, lr=LEARNING_RATE)
+            reference.optim.adam_step(parameter, grad, m, v, step=self.t, lr=LEARNING_RATE)
         return losses.mean()
 
 

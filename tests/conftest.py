@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from fastnn._kernels import _core
+from fastnn._kernels import core
 
 DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
-INSTRUCTION_SETS = [name for name, runs in _core.variants().items() if runs]
+INSTRUCTION_SETS = [name for name, runs in core.variants().items() if runs]
 
 
 @pytest.fixture(params=DTYPES, ids=str)
@@ -20,10 +20,10 @@ def dtype(request: pytest.FixtureRequest) -> np.dtype:
 @pytest.fixture(params=INSTRUCTION_SETS)
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """Use each instruction set that this machine runs in turn."""
-    before = _core.isa()
-    _core.select_isa(request.param)
+    before = core.isa()
+    core.select_isa(request.param)
     yield request.param
-    _core.select_isa(before)
+    core.select_isa(before)
 
 
 @pytest.fixture

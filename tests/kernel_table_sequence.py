@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 from fastnn import reference
-from fastnn._kernels import _core
+from fastnn._kernels import core
 
 from .kernel_table import TABLE as OTHERS
 from .kernel_table import Case, Draw, Row, accumulated, wide
@@ -20,14 +20,14 @@ def hidden_units(size: int) -> int:
 
 def packed(draw: Draw, weight: np.ndarray) -> tuple[np.ndarray, ...]:
     bias = np.zeros(len(weight), weight.dtype)
-    lanes = _core.vector_bytes() // draw.dtype.itemsize
+    lanes = core.vector_bytes() // draw.dtype.itemsize
     return reference.lstm_pack(weight, bias, bias, lanes)
 
 
 def pack(draw: Draw, size: int) -> Case:
     hidden = hidden_units(size)
     given = draw.normal(4 * hidden, hidden), draw.normal(4 * hidden), draw.normal(4 * hidden)
-    lanes = _core.vector_bytes() // draw.dtype.itemsize
+    lanes = core.vector_bytes() // draw.dtype.itemsize
     expected = reference.lstm_pack(*given, lanes)
     return Case(given, expected, (hidden,), (), hidden)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn._kernels._program import Program
+from fastnn._kernels.program import Program
 
 
 def model():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastnn import get_num_threads, ops, set_num_threads
-from fastnn._kernels import _core
+from fastnn._kernels import core
 
 from .conftest import INSTRUCTION_SETS
 
@@ -25,37 +25,37 @@ def python(code, **environment):
 
 
 def test_the_best_is_chosen():
-    before = _core.isa()
-    _core.select_isa()
-    assert _core.isa() == INSTRUCTION_SETS[0]
-    _core.select_isa(before)
+    before = core.isa()
+    core.select_isa()
+    assert core.isa() == INSTRUCTION_SETS[0]
+    core.select_isa(before)
 
 
 def test_selection(isa):
-    assert _core.isa() == isa
-    assert _core.vector_bytes() == WIDTHS[isa]
+    assert core.isa() == isa
+    assert core.vector_bytes() == WIDTHS[isa]
 
 
 def test_all_have_the_same_kernels():
-    before, names = _core.isa(), []
+    before, names = core.isa(), []
     for isa in INSTRUCTION_SETS:
-        _core.select_isa(isa)
-        names.append(_core.kernel_names())
-    _core.select_isa(before)
+        core.select_isa(isa)
+        names.append(core.kernel_names())
+    core.select_isa(before)
     assert all(one == names[0] for one in names)
     assert len(set(names[0])) == len(names[0])
 
 
 def test_unknown_kernel():
     with pytest.raises(KeyError, match="no kernel named 'cube'"):
-        _core.call("cube", np.dtype("float32"), ())
+        core.call("cube", np.dtype("float32"), ())
 
 
 def test_unknown_instruction_set():
-    before = _core.isa()
+    before = core.isa()
     with pytest.raises(ValueError, match=r"^FASTNN_ISA: expected one of .*, got 'v9'"):
-        _core.select_isa("v9")
-    assert _core.isa() == before
+        core.select_isa("v9")
+    assert core.isa() == before
 
 
 def test_functions_use_it(isa, rng):
@@ -64,7 +64,7 @@ def test_functions_use_it(isa, rng):
 
 
 def test_environment():
-    code = "from fastnn._kernels import _core; print(_core.isa())"
+    code = "from fastnn._kernels import core; print(core.isa())"
     for isa in INSTRUCTION_SETS:
         assert python(code, FASTNN_ISA=isa) == isa
     assert python(code, FASTNN_ISA="") == INSTRUCTION_SETS[0]

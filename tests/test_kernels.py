@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastnn import reference
-from fastnn._kernels import _core
+from fastnn._kernels import core
 
 from .kernel_table import SIZES, TESTED_ELSEWHERE, Case, Draw, Row
 from .kernel_table_sequence import TABLE
@@ -50,7 +50,7 @@ def run(row: Row, case: Case, dtype: np.dtype, offset: int = 0, in_place: int | 
     if in_place is not None:
         outputs[0] = inputs[in_place]
     pointers = tuple(a and a.array for a in (*outputs, *inputs))
-    _core.call(
+    core.call(
         row.kernel, dtype, pointers, case.sizes, case.scalars, case.items, case.accumulate
     )
     for output in outputs:
@@ -135,7 +135,7 @@ def test_in_place(row, dtype, isa):
 def test_every_kernel_has_a_row():
     rows = {row.kernel for row in TABLE}
     assert not rows & set(TESTED_ELSEWHERE)
-    assert rows | set(TESTED_ELSEWHERE) == set(_core.kernel_names())
+    assert rows | set(TESTED_ELSEWHERE) == set(core.kernel_names())
 
 
 def test_rows_are_named_apart():
@@ -158,7 +158,7 @@ def test_accuracy_over_the_whole_range(name, isa):
         sign * np.logspace(-45, 38, 40_000, dtype=np.float32) for sign in (1, -1)
     ] + [np.linspace(-110, 110, 40_000, dtype=np.float32)])  # fmt: skip
     y = np.empty_like(x)
-    _core.call(f"{name}_forward", x.dtype, (y, x), (x.size,), (), 1)
+    core.call(f"{name}_forward", x.dtype, (y, x), (x.size,), (), 1)
     with np.errstate(over="ignore", under="ignore"):
         want = getattr(reference, f"{name}_forward")(x.astype(np.float64))
         unit = np.maximum(np.spacing(np.abs(want.astype(np.float32))), np.float32(1e-45))
@@ -180,6 +180,6 @@ def test_dropout_keeps_the_share_it_should(isa):
     x = np.ones(100_000, np.float32)
     y, mask, state = np.empty_like(x), np.empty(x.size, np.uint8), np.array([7, 1], np.uint64)
     for p in (0.0, 0.1, 0.5, 1.0):
-        _core.call("dropout_forward", x.dtype, (y, mask, x, state), (x.size,), (p,), 1)
+        core.call("dropout_forward", x.dtype, (y, mask, x, state), (x.size,), (p,), 1)
         assert abs(mask.mean() - (1 - p)) <= 5 * np.sqrt(p * (1 - p) / x.size)
         np.testing.assert_array_equal(y == 0, mask == 0)

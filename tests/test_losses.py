@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fastnn import losses, reference
+from fastnn.losses.loss import check_labels
 
 ELEMENTWISE = ["mse", "l1", "huber", "binary_cross_entropy_with_logits"]
 SHAPES = [(5,), (4, 1), (4, 3), (3, 17), (2, 3, 5)]
@@ -192,7 +193,7 @@ def test_extreme_logits():
 
 @pytest.mark.parametrize("kind", ["b", "B", "h", "H", "i", "I", "l", "L", "?", ">i4"])
 def test_label_dtypes(kind):
-    labels = losses.check_labels(np.array([0, 1, 1], kind), 2)
+    labels = check_labels(np.array([0, 1, 1], kind), 2)
     assert labels.dtype == np.int64
     assert labels.flags.c_contiguous
     assert labels.tolist() == [0, 1, 1]
@@ -200,10 +201,10 @@ def test_label_dtypes(kind):
 
 def test_labels_are_not_copied_without_need():
     labels = np.array([0, 1])
-    assert losses.check_labels(labels, 2) is labels
-    assert losses.check_labels(np.zeros(0, int), 0).size == 0
+    assert check_labels(labels, 2) is labels
+    assert check_labels(np.zeros(0, int), 0).size == 0
     strided = np.zeros((4, 2), int)[:, 0]
-    assert losses.check_labels(strided, 1).flags.c_contiguous
+    assert check_labels(strided, 1).flags.c_contiguous
 
 
 @pytest.mark.parametrize(
@@ -220,12 +221,12 @@ def test_labels_are_not_copied_without_need():
 )
 def test_wrong_labels(labels, options, error, message):
     with pytest.raises(error, match=f"^labels: {message}"):
-        losses.check_labels(labels, 3, **options)
+        check_labels(labels, 3, **options)
 
 
 def test_ignore_index_inside_and_outside():
     for index in (0, 2, -100, 10**6):
-        labels = losses.check_labels([1, index, 1], 3, ignore_index=index)
+        labels = check_labels([1, index, 1], 3, ignore_index=index)
         assert labels.tolist() == [1, index, 1]
 
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from fastnn import _ops_optim as ops
-from fastnn import optim, reference_optim, schedules
+from fastnn import optim, reference, schedules
+from fastnn.ops import optim as ops
 
 SHAPES = [(3, 4), (1,), (), (17, 5), (0, 3), (129,), (64, 64), (70, 70)]
 
@@ -120,7 +120,7 @@ def test_rule_matches_its_numpy_twin(rule, twin, slots, kwargs, dtype):
         optimizer.step(grads)
         for p, g, state in zip(expected, before, states, strict=True):
             extra = {"step": t} if twin in step_like else {}
-            getattr(reference_optim, twin)(p, g, *state, **twin_arguments(kwargs, t), **extra)
+            getattr(reference.optim, twin)(p, g, *state, **twin_arguments(kwargs, t), **extra)
         for g, b in zip(grads, before, strict=True):
             assert np.array_equal(g, b)
     assert optimizer.t == 3
@@ -146,7 +146,7 @@ def test_ops_step_matches_its_numpy_twin(rule, twin, slots, kwargs, dtype):
         ]
         expected = [None if a is None else a.copy() for a in (param, *states)]
         getattr(ops, twin)(param, grad, *states, **kwargs)
-        getattr(reference_optim, twin)(expected[0], grad, *expected[1:], **kwargs)
+        getattr(reference.optim, twin)(expected[0], grad, *expected[1:], **kwargs)
         got = [a for a in (param, *states) if a is not None]
         assert_close(got, [a for a in expected if a is not None], 64)
 
@@ -272,7 +272,7 @@ def test_schedules_for_rate_and_momentum_are_evaluated_at_each_step():
         assert optimizer.lr == lr(t)
         grad = np.full(3, t + 1.0)
         optimizer.step([grad])
-        reference_optim.sgd_step(y, grad, buffer, lr=lr(t), momentum=momentum(t))
+        reference.optim.sgd_step(y, grad, buffer, lr=lr(t), momentum=momentum(t))
     assert_close([x], [y], 4)
 
 
@@ -326,22 +326,22 @@ def test_result_does_not_depend_on_how_elements_are_shared_among_arrays():
 
 @pytest.mark.parametrize("rule", [optim.Adam, optim.LAMB])
 def test_result_does_not_depend_on_the_number_of_threads(rule):
-    from fastnn._kernels import _core
+    from fastnn._kernels import core
 
     rng = np.random.default_rng(7)
     shapes = [(300, 301), (5,), (4096,), (7, 11), (50_000,)]
     start, grads = arrays(rng, "float32", shapes), arrays(rng, "float32", shapes)
-    results, limit = [], _core.get_num_threads()
+    results, limit = [], core.get_num_threads()
     try:
         for threads in (1, 2, 3):
-            _core.set_num_threads(threads)
+            core.set_num_threads(threads)
             params = [p.copy() for p in start]
             optimizer = rule(params, 0.1, clip_norm=2.0)
             for _ in range(3):
                 optimizer.step(grads)
             results.append(params)
     finally:
-        _core.set_num_threads(limit)
+        core.set_num_threads(limit)
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             assert np.array_equal(a, b)

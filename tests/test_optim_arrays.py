@@ -6,9 +6,10 @@ import threading
 import numpy as np
 import pytest
 
-from fastnn import _ops_optim as ops
 from fastnn import optim
-from fastnn._arrays import as_input, as_target
+from fastnn._door.arrays import as_target
+from fastnn._kernels.door import as_input
+from fastnn.ops import optim as ops
 
 
 class Parameter:

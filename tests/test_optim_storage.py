@@ -110,7 +110,7 @@ def test_averages_do_not_drift(rule, dtype):
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 @pytest.mark.parametrize("rule", RULES, ids=IDS)
 def test_resumed_run_and_threads_give_the_same_bits(rule, dtype):
-    from fastnn._kernels import _core
+    from fastnn._kernels import core
 
     rng = np.random.default_rng(3)
     shapes = [(300, 201), (7,), (5000,)]
@@ -120,8 +120,8 @@ def test_resumed_run_and_threads_give_the_same_bits(rule, dtype):
     optimizer = rule(whole, state_dtype=dtype)
     for g in grads:
         optimizer.step(g)
-    limit = _core.get_num_threads()
-    _core.set_num_threads(1)
+    limit = core.get_num_threads()
+    core.set_num_threads(1)
     try:
         halves = [p.copy() for p in start]
         early = rule(halves, state_dtype=dtype)
@@ -132,7 +132,7 @@ def test_resumed_run_and_threads_give_the_same_bits(rule, dtype):
         for g in grads[2:]:
             late.step(g)
     finally:
-        _core.set_num_threads(limit)
+        core.set_num_threads(limit)
     for a, b in zip(whole, halves, strict=True):
         assert a.tobytes() == b.tobytes()
     with pytest.raises(ValueError, match="expected"):

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import builder as planning
 from fastnn import losses, optim
-from fastnn._kernels._program import Program
-from fastnn._steps import make_program
+from fastnn._kernels.program import Program
+from fastnn._planning import builder as planning
+from fastnn._planning.schedule import Schedule
+from fastnn.training.plan import make_program
 
 
 def wide(dtype="float32", dropout=0.2):
@@ -177,7 +178,7 @@ def test_values_and_scalars_of_a_program():
     x = builder.value((3,), "x", slot="x")
     y = builder.value((3,), "y")
     builder.forward("leaky_relu_forward", [y, x], sizes=(3,), scalars=(planning.Scalar("slope"),))
-    program = Program(builder.finish([y]))
+    program = Program(Schedule.of(builder, [y]))
     assert program.has_slot("x")
     assert not program.has_slot("y")
     given, out = np.array([[-1.0, 0.0, 2.0]]), np.empty((1, 3))
@@ -195,7 +196,7 @@ def test_an_unknown_kernel_is_refused():
     x, y = builder.value((3,), "x", slot="x"), builder.value((3,), "y")
     builder.forward("no_such_kernel", [y, x])
     with pytest.raises(KeyError, match="no_such_kernel"):
-        Program(builder.finish([y]))
+        Program(Schedule.of(builder, [y]))
 
 
 def test_dropout_is_the_same_for_any_threads_and_differs_from_step_to_step(rng, threads):

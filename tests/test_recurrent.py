@@ -5,7 +5,7 @@ import pytest
 
 import fastnn
 from fastnn import ops, reference
-from fastnn._kernels import _core
+from fastnn._kernels import core
 
 SHAPES = [  # batch, steps, features, hidden, layers, bidirectional
     (4, 5, 3, 6, 1, False),
@@ -265,7 +265,7 @@ def test_any_array_will_do(rng):
 @pytest.mark.parametrize("hidden", [7, 16, 48, 130])
 def test_tiles_of_every_height_give_the_same_bits(hidden, dtype, rng, isa):
     """Small ones add several sums side by side, from 128 units on there is prefetching."""
-    batch, steps, lanes = 19, 3, _core.vector_bytes() // dtype.itemsize
+    batch, steps, lanes = 19, 3, core.vector_bytes() // dtype.itemsize
     shapes = ((4 * hidden, hidden), (batch, steps, 4, hidden), (batch, 2, hidden),
               (batch, steps, hidden), (batch, 2, hidden))
     weight, x, initial, dy, dfinal = (rng.standard_normal(s).astype(dtype) for s in shapes)
@@ -278,8 +278,8 @@ def test_tiles_of_every_height_give_the_same_bits(hidden, dtype, rng, isa):
         gates, cells, previous, final, y, dgates, dinitial = results
         forward = (gates, cells, previous, final, y, x[part], initial[part], None, packed)
         backward = (dgates, dinitial, gates, cells, dy[part], dfinal[part], None, transposed)
-        _core.call("lstm_forward", dtype, forward, sizes, (), len(gates))
-        _core.call("lstm_backward", dtype, backward, sizes, (), len(gates))
+        core.call("lstm_forward", dtype, forward, sizes, (), len(gates))
+        core.call("lstm_backward", dtype, backward, sizes, (), len(gates))
         return results
 
     whole = run(slice(None))

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import losses, optim, training
+from fastnn import losses, optim
+from fastnn.training import trainer as training
 
 from .trainer_cases import LABELS, W, X, Y, assert_same, make, state
 
@@ -137,14 +138,14 @@ def np_max(y_true, y_pred):
 
 
 def test_r2_of_constant_outputs():
-    metric = fastnn._metrics.r2
+    metric = fastnn.training.metrics.r2
     y = np.array([[1.0, 2.0], [1.0, 4.0]])
     assert metric(y, y) == 1
     assert metric(y, np.array([[1.0, 3.0], [2.0, 3.0]])) == 0
 
 
 def test_accuracy():
-    accuracy = fastnn._metrics.accuracy
+    accuracy = fastnn.training.metrics.accuracy
     scores = np.array([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
     assert accuracy(np.array([1, 0, 0, 0]), scores) == 0.75
     assert accuracy(np.array([1, 0, -1, 1]), scores, ignore_index=-1) == pytest.approx(2 / 3)

@@ -61,7 +61,7 @@ def test_a_failed_restore_changes_nothing(tmp_path):
     saved.save(path)
     content = path.read_bytes()
     tensors = fastnn.load_safetensors(path)
-    _, metadata = fastnn.checkpoint.read_safetensors(path)
+    _, metadata = fastnn.safetensors.read_safetensors(path)
 
     model, optimizer = resumable(3)
     trainer = fastnn.Trainer(model, "cross_entropy", optimizer)

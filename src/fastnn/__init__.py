@@ -25,14 +25,15 @@ from fastnn import (
     optim,
     plot,
     preprocessing,
+    reference,
     schedules,
 )
-from fastnn._kernels._core import get_num_threads, set_num_threads
+from fastnn._kernels.core import get_num_threads, set_num_threads
 from fastnn.callbacks import CSVLogger, EarlyStopping, ModelCheckpoint, TerminateOnNaN
-from fastnn.checkpoint import load_safetensors, save_safetensors
 from fastnn.config import show_config
 from fastnn.layers import *  # noqa: F403
 from fastnn.layers import __all__ as _layers
+from fastnn.safetensors import load_safetensors, save_safetensors
 from fastnn.training import History, Trainer
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "optim",
     "plot",
     "preprocessing",
+    "reference",
     "save_safetensors",
     "schedules",
     "set_num_threads",

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastnn._arrays import describe
-from fastnn._checks import generator, number, positive
-from fastnn._loss import Loss
+from fastnn._door.arrays import describe
+from fastnn._door.numbers import generator, number, positive
 from fastnn.layers.base import Layer
+from fastnn.losses.loss import Loss
 from fastnn.training import Trainer
 
 __all__ = ["dominant_eigenvalue", "suggest_lr"]

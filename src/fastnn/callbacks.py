@@ -26,7 +26,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from fastnn._checks import number
+from fastnn._door.numbers import number
 
 __all__ = [
     "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "ModelCheckpoint", "ProgressBar",

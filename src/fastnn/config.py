@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import platform
+from importlib.metadata import version
 
 import numpy as np
 
-import fastnn
-from fastnn._kernels import _core
+from fastnn._kernels import core
 
 
 def show_config():
@@ -21,13 +21,13 @@ def show_config():
     """
     found = ", ".join(
         name if runs else f"{name} (not on this processor)"
-        for name, runs in _core.variants().items()
+        for name, runs in core.variants().items()
     )
     print(
-        f"fastnn {fastnn.__version__}, Python {platform.python_version()}, "
+        f"fastnn {version('fastnn-cpu')}, Python {platform.python_version()}, "
         f"NumPy {np.__version__}, {platform.system()} {platform.machine()}\n"
-        f"instruction set: {_core.isa()}, vectors of {8 * _core.vector_bytes()} bits "
+        f"instruction set: {core.isa()}, vectors of {8 * core.vector_bytes()} bits "
         f"(built: {found}; FASTNN_ISA overrides)\n"
-        f"threads: {_core.get_num_threads()}"
-        f"{'' if _core.openmp() else ' (built without OpenMP)'} (FASTNN_NUM_THREADS overrides)"
+        f"threads: {core.get_num_threads()}"
+        f"{'' if core.openmp() else ' (built without OpenMP)'} (FASTNN_NUM_THREADS overrides)"
     )

@@ -23,7 +23,7 @@ from numbers import Integral
 import numpy as np
 from numpy.typing import DTypeLike
 
-from fastnn._checks import generator, number
+from fastnn._door.numbers import generator, number
 
 __all__ = [
     "get", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform", "normal", "ones",

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn import ops
-from fastnn._kernels._program import Program
-from fastnn.builder import Builder
+from fastnn._kernels.program import Program
+from fastnn._planning.builder import Builder
+from fastnn._planning.schedule import Schedule
 from fastnn.callbacks import RISING
 from fastnn.layers import ReLU
 
@@ -355,7 +356,7 @@ def dead_fractions(model: Any, x: ArrayLike) -> dict[str, float]:
     builder.plan(model, model._input(builder, samples.shape[1:]))
     outputs = {s.path: s.output for s in builder.scopes if isinstance(s.layer, ReLU)}
     # Planned as results, the outputs of all these layers keep memory of their own.
-    program = Program(builder.finish(list(outputs.values())))
+    program = Program(Schedule.of(builder, list(outputs.values())))
     fired = {path: np.zeros(y.shape[-1], bool) for path, y in outputs.items()}
     for start in range(0, len(samples), 1024):
         batch = samples[start : start + 1024]

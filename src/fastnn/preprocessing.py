@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastnn._checks import as_array, positive
+from fastnn._door.arrays import as_array
+from fastnn._door.numbers import positive
 
 Axis = int | Sequence[int] | None
 

@@ -23,7 +23,7 @@ from itertools import pairwise
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from fastnn._checks import number
+from fastnn._door.numbers import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

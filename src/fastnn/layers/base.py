@@ -7,12 +7,14 @@ from math import prod
 
 import numpy as np
 
-from fastnn._arrays import as_input
-from fastnn._checks import generator
-from fastnn._kernels._core import call, empty
-from fastnn._kernels._program import Program
-from fastnn._ops_elementwise import WORK
-from fastnn.builder import BACKWARD, FORWARD, Builder
+from fastnn._door.numbers import generator
+from fastnn._kernels.core import call
+from fastnn._kernels.door import as_input, empty
+from fastnn._kernels.program import Program
+from fastnn._planning.builder import BACKWARD, FORWARD, Builder
+from fastnn._planning.cost import WORK
+from fastnn._planning.memory import aligned_zeros
+from fastnn._planning.schedule import Schedule
 from fastnn.introspection import graph, summary
 from fastnn.layers.parameter import Buffer, Parameter, mark_gradients
 
@@ -156,7 +158,7 @@ class Layer:
             for name, parameter in layer._parameters.items()
         ]
         total = sum(parameter.size for _, parameter, _ in owned)
-        engine.data, engine.grad = (_aligned(total, engine.dtype) for _ in range(2))
+        engine.data, engine.grad = (aligned_zeros(total, engine.dtype) for _ in range(2))
         start = 0
         for name, parameter, layer in owned:
             end = start + parameter.size
@@ -204,7 +206,7 @@ class Layer:
         # the caller gets what is computed itself, unless he could spoil it for the backward pass
         if not builder.read_later(y):
             y.root.slot = "y"
-        schedule = builder.finish(outputs)
+        schedule = Schedule.of(builder, outputs)
         schedule.x, schedule.y, schedule.keeps_x = x, y, builder.read_later(x)
         schedule.kept_x, schedule.parameters = None, self.parameters()
         return schedule
@@ -442,10 +444,3 @@ def _fitting(result, expected, layer):
             f"got {result.shape}"
         )
     return result
-
-
-def _aligned(size, dtype):
-    """Zeros that start on a cache line."""
-    memory = np.zeros(size * dtype.itemsize + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    return memory[start : start + size * dtype.itemsize].view(dtype)

@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 
 from fastnn import initializers
-from fastnn._checks import positive
-from fastnn.builder import SERIAL, RowCount
+from fastnn._door.numbers import positive
+from fastnn._planning.builder import SERIAL, RowCount
 from fastnn.layers.base import Layer
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fastnn import initializers
-from fastnn._checks import positive
-from fastnn.builder import RowCount
+from fastnn._door.numbers import positive
+from fastnn._planning.builder import RowCount
 from fastnn.layers.base import Layer, rows_and_columns
 
 

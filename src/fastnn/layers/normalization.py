@@ -7,8 +7,8 @@ from math import isfinite, prod
 import numpy as np
 
 from fastnn import initializers
-from fastnn._checks import positive
-from fastnn.builder import ITEMS, RowCount
+from fastnn._door.numbers import positive
+from fastnn._planning.builder import ITEMS, RowCount
 from fastnn.layers.base import Layer
 
 

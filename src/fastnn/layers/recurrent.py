@@ -8,11 +8,12 @@ from threading import get_ident
 
 import numpy as np
 
-from fastnn._arrays import as_input
-from fastnn._checks import positive
-from fastnn._kernels._stream import lstm_backward, lstm_forward
-from fastnn.builder import ITEMS, RowCount
-from fastnn.layers.base import Layer, _aligned, _kept
+from fastnn._door.numbers import positive
+from fastnn._kernels.door import as_input
+from fastnn._kernels.lstm import lstm_backward, lstm_forward
+from fastnn._planning.builder import ITEMS, RowCount
+from fastnn._planning.memory import aligned_zeros
+from fastnn.layers.base import Layer, _kept
 from fastnn.layers.parameter import mark_gradients
 
 _DEFAULTS = {"num_layers": 1, "bidirectional": False, "dropout": 0.0, "return_sequences": True}
@@ -156,9 +157,9 @@ class LSTM(Layer):
         # panels of whole vectors, the widest of which have 64 bytes
         lanes = 64 // dtype.itemsize
         size = -(-hidden // lanes) * lanes * gates
-        packed = _aligned(size, dtype)
-        transposed = _aligned(size, dtype) if builder.training else None
-        bias = _aligned(gates, dtype)
+        packed = aligned_zeros(size, dtype)
+        transposed = aligned_zeros(size, dtype) if builder.training else None
+        bias = aligned_zeros(gates, dtype)
         for array, name in ((packed, "packed"), (transposed, "transposed"), (bias, "bias")):
             if array is not None:
                 builder.array(f"{name}_{suffix}", array)

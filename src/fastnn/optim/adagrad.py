@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fastnn._kernels._optim import slowed
+from fastnn._kernels.update import slowed
 from fastnn.optim.base import Optimizer, Schedule, split_eps
 
 __all__ = ["Adagrad"]

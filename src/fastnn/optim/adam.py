@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fastnn._kernels._optim import corrected
+from fastnn._kernels.update import corrected
 from fastnn.optim.base import Optimizer, Schedule, split_eps
 
 __all__ = ["Adam", "AdamW"]

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn._arrays import as_target, describe, view
-from fastnn._kernels._optim import UpdateTable
+from fastnn._door.arrays import as_target, describe, view
+from fastnn._kernels.update import UpdateTable
 from fastnn.optim.storage import BLOCK, DTYPES, SCALE, Arena, pack
 
 __all__ = ["Optimizer", "check_hyper_parameter", "split_eps"]

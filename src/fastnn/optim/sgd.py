@@ -5,7 +5,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fastnn._kernels._optim import started
+from fastnn._kernels.update import started
 from fastnn.optim.base import Optimizer, Schedule
 from fastnn.optim.storage import SCALE, unpack
 

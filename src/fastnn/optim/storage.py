@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn._planning.memory import aligned_zeros
+
 __all__ = ["BLOCK", "DTYPES", "SCALE", "UNSIGNED", "Arena", "pack", "unpack"]
 
 BLOCK = 256  # elements that share a scale
@@ -120,18 +122,9 @@ class Arena:
         """Return the array at a reserved place, zeros at first."""
         key, start = place
         if key not in self._memory:
-            self._memory[key] = _aligned(self._size[key], self._dtype[key])
+            self._memory[key] = aligned_zeros(self._size[key], self._dtype[key])
         return self._memory[key][start : start + prod(shape)].reshape(shape)
 
     def blocks(self) -> list[NDArray[Any]]:
         """Return all memory that arrays have been taken from."""
         return list(self._memory.values())
-
-
-def _aligned(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Zeros that start at a multiple of 64 bytes; in huge pages where the system has them."""
-    memory = np.empty(size * dtype.itemsize + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    array = memory[start : memory.size - 64 + start].view(dtype)
-    array[...] = 0
-    return array

@@ -1,0 +1,1 @@
+"""The only place that judges an argument: what it is, and what to say if it does not fit."""

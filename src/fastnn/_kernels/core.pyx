@@ -1,0 +1,263 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: binding=True, embedsignature=False
+"""Instruction set, threads, and kernels by name: what reaches the C code, linked into here."""
+
+import os
+
+cimport numpy as cnp
+from libc.stdint cimport uintptr_t
+from libc.stdlib cimport free
+from libc.string cimport memset
+
+cdef extern from "stdlib.h" nogil:
+    int posix_memalign(void **out, size_t alignment, size_t size)
+
+cdef extern from "dispatch.h":
+    ctypedef struct fastnn_table:
+        const char *isa
+        int vector_bytes
+        int count
+        const fastnn_entry *entries
+    const fastnn_table *fastnn_active
+    int fastnn_threads
+    int fastnn_dispatch(const char *request)
+    const char *fastnn_variant(int i, int *supported)
+
+cdef extern from "program.h" nogil:
+    void fastnn_execute(const fastnn_run *run)
+    double fastnn_sum(const void *values, ptrdiff_t n, int is_double)
+
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    #include <omp.h>
+    static int processors(void) { return omp_get_num_procs(); }
+    static int openmp_threads(void) { return omp_get_max_threads(); }
+    static const int has_openmp = 1;
+    #else
+    static int processors(void) { return 1; }
+    static int openmp_threads(void) { return 1; }
+    static const int has_openmp = 0;
+    #endif
+    """
+    int processors() nogil
+    int openmp_threads() nogil
+    const int has_openmp
+
+cnp.import_array()
+
+
+# Instruction set ------------------------------------------------------------------------------
+
+def variants():
+    """Return the instruction sets of this build, best first, each with whether it runs here."""
+    cdef int i = 0, supported = 0
+    found = {}
+    while True:
+        name = fastnn_variant(i, &supported)
+        if name == NULL:
+            return found
+        found[name.decode()] = bool(supported)
+        i += 1
+
+
+def select_isa(str name=""):
+    """Use the kernels of the instruction set `name`; the best one that runs here if empty."""
+    if fastnn_dispatch(name.encode()) != 0:
+        known = variants()
+        usable = ", ".join(key for key, runs in known.items() if runs)
+        reason = "this processor does not run it" if name in known else "there is no such variant"
+        raise ValueError(f"FASTNN_ISA: expected one of {usable}, got {name!r} ({reason})")
+
+
+def isa():
+    """Return the name of the instruction set in use."""
+    return fastnn_active.isa.decode()
+
+
+def vector_bytes():
+    """Return the width of a vector register of the instruction set in use, in bytes."""
+    return fastnn_active.vector_bytes
+
+
+def kernel_names():
+    """Return the names of all kernels in the table."""
+    return [fastnn_active.entries[i].name.decode() for i in range(fastnn_active.count)]
+
+
+# Threads --------------------------------------------------------------------------------------
+
+def set_num_threads(n):
+    """Set how many threads a step, a prediction or a function of :mod:`fastnn.ops` may use.
+
+    Parameters
+    ----------
+    n : int
+        At least 1. Work too small to share runs on one thread whatever the limit.
+
+    Raises
+    ------
+    TypeError
+        If `n` is not an integer.
+    ValueError
+        If `n` is less than 1.
+    """
+    global fastnn_threads
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise TypeError(f"n: expected an integer, got {type(n).__name__}")
+    n = n.__index__()
+    if n < 1 or n > 1024:
+        raise ValueError(f"n: expected a number of threads from 1 to 1024, got {n}")
+    fastnn_threads = n
+
+
+def get_num_threads():
+    """Return how many threads a training step may use."""
+    return thread_limit()
+
+
+def openmp():
+    """Return whether this build has OpenMP."""
+    return bool(has_openmp)
+
+
+cdef int thread_limit() noexcept nogil:
+    # threadpoolctl lowers OpenMP's own limit; the smaller of the two counts
+    cdef int limit = openmp_threads()
+    return fastnn_threads if fastnn_threads < limit else limit
+
+
+def _initialise():
+    global fastnn_threads
+    select_isa(os.environ.get("FASTNN_ISA", ""))
+    fastnn_threads = max(1, processors())
+    wanted = os.environ.get("FASTNN_NUM_THREADS")
+    if wanted:
+        if not wanted.isdecimal() or int(wanted) < 1:
+            raise ValueError(f"FASTNN_NUM_THREADS: expected a positive integer, got {wanted!r}")
+        set_num_threads(int(wanted))
+
+
+_initialise()
+
+# GNU OpenMP's threads do not survive a fork, and its next parallel region would wait for them.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: set_num_threads(1))
+
+
+# For the other compiled modules ---------------------------------------------------------------
+
+# Where each kernel stands in the table, which is in one order for all instruction sets.
+cdef dict places = {name: i for i, name in enumerate(kernel_names())}
+
+
+cdef fastnn_kernel find_kernel(str name, bint is_double) except NULL:
+    cdef object place = places.get(name)
+    if place is None:
+        raise KeyError(f"no kernel named {name!r}")
+    cdef const fastnn_entry *entry = &fastnn_active.entries[<Py_ssize_t>place]
+    return entry.f64 if is_double else entry.f32
+
+
+cdef void execute(const fastnn_run *run) noexcept nogil:
+    fastnn_execute(run)
+
+
+cdef double sum_losses(const void *values, ptrdiff_t n, bint is_double) noexcept nogil:
+    return fastnn_sum(values, n, is_double)
+
+
+def total(cnp.ndarray x):
+    """Return the sum of an array of float32 or float64, in order and in double precision."""
+    cdef bint is_double = cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE
+    return fastnn_sum(cnp.PyArray_DATA(x), cnp.PyArray_SIZE(x), is_double)
+
+
+# Single calls ---------------------------------------------------------------------------------
+
+cdef class Scratch:
+    """Aligned memory for the kernels' packing, `blocks` times FASTNN_SCRATCH bytes."""
+    cdef void *data
+    cdef int blocks
+
+    def __cinit__(self, int blocks=1):
+        self.data = NULL
+        self.blocks = blocks
+        if posix_memalign(&self.data, 64, <size_t>(blocks * FASTNN_SCRATCH)) != 0:
+            raise MemoryError("scratch memory for the kernels")
+
+    def __dealloc__(self):
+        free(self.data)
+
+    @property
+    def address(self):
+        return <uintptr_t>self.data
+
+
+# Scratch memory that no call is using. Calls run without the GIL, so each takes its own.
+cdef list spare_scratch = []
+
+
+cdef class Pace:
+    """What is known of how fast large calls of one kernel and shape are."""
+    cdef fastnn_pace known
+
+
+# By kernel, sizes and items; learnt anew when they are many.
+cdef dict paces = {}
+cdef int MOST_PACES = 1000
+
+# Operations of a matrix product below which one thread is about as fast as several: starting and
+# joining them takes 3 µs, the time of 0.5e6.
+cdef double THREAD_WORK = 3e6
+
+
+cdef Pace pace_of(tuple key):
+    if len(paces) >= MOST_PACES:
+        paces.clear()
+    return paces.setdefault(key, Pace())
+
+
+def call(str name, cnp.dtype dtype, tuple pointers, tuple sizes=(), tuple scalars=(),
+         Py_ssize_t items=0, bint accumulate=False, Py_ssize_t work=0):
+    """Run the kernel `name` on checked arrays, without the GIL.
+
+    Pointers are arrays or None, in the order that the kernel's comment gives. Nothing is
+    checked here: `fastnn.ops` does that. Items are shared among threads if their `work`, the
+    time of one in operations of a product, is given and adds up to enough.
+    """
+    cdef fastnn_call single
+    cdef fastnn_run run
+    cdef fastnn_args *args = &single.op.args
+    cdef int never = 0
+    cdef Py_ssize_t i
+    cdef Scratch scratch = None
+    cdef Pace pace
+    memset(&single, 0, sizeof(single))
+    single.op.kernel = find_kernel(name, dtype.type_num == cnp.NPY_DOUBLE)
+    single.split, single.items = FASTNN_BY_ROWS, 1
+    for i in range(len(pointers)):
+        if pointers[i] is not None:
+            args.p[i] = cnp.PyArray_DATA(<cnp.ndarray>pointers[i])
+    for i in range(len(sizes)):
+        args.n[i] = sizes[i]
+    for i in range(len(scalars)):
+        args.s[i] = scalars[i]
+    args.accumulate = accumulate
+    if items <= 0:
+        return
+    run.calls, run.count, run.update, run.rows = &single, 1, NULL, items
+    run.failed, run.keep_denormals = &never, 1
+    run.threads = 1
+    if items > 1 and <double>work * items >= THREAD_WORK:
+        run.threads = thread_limit()
+        pace = pace_of((<uintptr_t>single.op.kernel, sizes, items))
+        run.pace = &pace.known
+    if spare_scratch:
+        scratch = <Scratch>spare_scratch.pop()
+    if scratch is None or scratch.blocks < run.threads:
+        scratch = Scratch(run.threads)
+    run.scratch = <char *>scratch.data
+    with nogil:
+        execute(&run)
+    spare_scratch.append(scratch)

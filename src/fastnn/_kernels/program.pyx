@@ -1,0 +1,319 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: binding=True, embedsignature=False
+"""Program: the computational graph as an array of kernel calls that runs without the GIL."""
+
+import numpy as np
+
+cimport numpy as cnp
+from libc.stdint cimport uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
+
+from fastnn._kernels.core cimport (
+    FASTNN_BY_ITEMS, FASTNN_BY_ROWS, FASTNN_SERIAL, execute, fastnn_args,
+    fastnn_call, fastnn_op, fastnn_run, find_kernel, thread_limit)
+
+from fastnn._kernels.core import Scratch
+
+cnp.import_array()
+
+# Floating-point operations below which one thread is faster than sharing the work.
+cdef double THREAD_WORK = 6e6
+
+
+# How the items of a call are shared among threads: by rows of the batch, by a number of items that
+# does not depend on the batch, or not at all.
+ROWS, ITEMS, SERIAL = "rows", "items", "serial"
+
+
+class RowCount:
+    """Stands for `per_sample` times the rows of the batch among the sizes of an operation."""
+
+    def __init__(self, per_sample=1):
+        self.per_sample = per_sample
+
+
+class Scalar:
+    """Stands for a scalar that is set anew at every run, such as 1 / batch."""
+
+    def __init__(self, name):
+        self.name = name
+
+
+cdef class PythonCall:
+    """A Python function as a kernel: gets an array for every pointer of the operation."""
+    cdef object function, types
+    cdef Program program
+
+    def __init__(self, Program program, operation):
+        self.program = program
+        self.function = operation.python
+        self.types = [(p.dtype, p.shape) for p in operation.pointers]
+
+    cdef int run(self, const fastnn_args *args) except -1:
+        cdef cnp.npy_intp rows = args.n[0]
+        arrays = []
+        for i, (dtype, shape) in enumerate(self.types):
+            size = rows * dtype.itemsize
+            for extent in shape:
+                size *= extent
+            memory = <cnp.npy_uint8[:size]><cnp.npy_uint8 *>args.p[i] if size else b""
+            arrays.append(np.frombuffer(memory, dtype).reshape((rows, *shape)))
+        self.function(*arrays)
+        return 0
+
+
+cdef void python_kernel(const fastnn_args *args, ptrdiff_t begin, ptrdiff_t end,
+                        void *scratch) noexcept nogil:
+    with gil:
+        call = <PythonCall>args.p[9]
+        try:
+            call.run(args)
+        except BaseException as error:  # the executor stops; run() raises it
+            call.program.error = error
+            call.program.failed = 1
+
+
+cdef class Program:
+    """The kernel calls of a model for one input shape, over buffers laid out once.
+
+    Serves every batch up to its capacity; a larger batch makes it lay out its buffers anew.
+
+    Parameters
+    ----------
+    schedule : fastnn._planning.schedule.Schedule
+    """
+
+    def __init__(self, schedule):
+        self.schedule = schedule
+        self.keep = []
+        self.slots, self.storages, self.scalars = {}, {}, {}
+        self.slot_values = []
+        self.capacity = -1
+        self._compile(schedule)
+
+    def __dealloc__(self):
+        free(self.calls)
+        free(self.epilogues)
+        free(self.patches)
+        free(self.addresses)
+        free(self.random_states)
+
+    def _compile(self, schedule):
+        cdef Py_ssize_t i, j, epilogue = 0
+        cdef const fastnn_op **link
+        operations, calls = schedule.operations, schedule.calls
+        self.calls = <fastnn_call *>calloc(len(calls) + 1, sizeof(fastnn_call))
+        self.epilogues = <fastnn_op *>calloc(len(operations) + 1, sizeof(fastnn_op))
+        if self.calls == NULL or self.epilogues == NULL:
+            raise MemoryError("program")
+        found = [[], [], [], [], []]  # (address of args, index, value) by kind
+        splits = {ROWS: FASTNN_BY_ROWS, ITEMS: FASTNN_BY_ITEMS,
+                  SERIAL: FASTNN_SERIAL}
+        for i in range(len(calls)):
+            op = calls[i]
+            self.calls[i].split = splits[op.split]
+            self.calls[i].items = op.items
+            self.calls[i].waits = i > 0 and op.waits_after(calls[i - 1])
+            self._fill(&self.calls[i].op, op, found)
+            link = &self.calls[i].op.args.then
+            while op.then is not None:
+                op = op.then
+                link[0] = &self.epilogues[epilogue]
+                self._fill(&self.epilogues[epilogue], op, found)
+                link = &self.epilogues[epilogue].args.then
+                epilogue += 1
+        self.call_count = len(calls)
+        self.forward_count = schedule.forward_count
+        for op in operations:
+            self.work_per_row += op.flops
+        ends = []
+        j = 0
+        self.patches = <Patch *>calloc(sum(map(len, found)) + 1, sizeof(Patch))
+        self.addresses = <char **>calloc(len(self.storages) + 1, sizeof(char *))
+        self.random_count = len(schedule.random_states)
+        self.random_states = <uint64_t **>calloc(self.random_count + 1, sizeof(uint64_t *))
+        if self.patches == NULL or self.addresses == NULL or self.random_states == NULL:
+            raise MemoryError("program")
+        for kind in found:
+            for address, index, value in kind:
+                self.patches[j].args = <fastnn_args *><uintptr_t>address
+                self.patches[j].index = index
+                self.patches[j].value = value
+                j += 1
+            ends.append(j)
+        self.slot_end, self.storage_end, self.size_end, self.scalar_end, self.patch_end = ends
+        for i in range(self.random_count):
+            self.keep.append(schedule.random_states[i])
+            self.random_states[i] = <uint64_t *>cnp.PyArray_DATA(
+                <cnp.ndarray>schedule.random_states[i])
+
+    cdef int _fill(self, fastnn_op *target, operation, list found) except -1:
+        cdef fastnn_args *args = &target.args
+        cdef uintptr_t address = <uintptr_t>args
+        slots, storages, sizes, scalars, accumulates = found
+        if operation.python is not None:
+            call = PythonCall(self, operation)
+            self.keep.append(call)
+            target.kernel = python_kernel
+            args.p[9] = <void *>call
+        else:
+            target.kernel = find_kernel(operation.kernel, self.schedule.dtype.itemsize == 8)
+        for i, pointer in enumerate(operation.pointers):
+            if pointer is None:
+                continue
+            if isinstance(pointer, np.ndarray):
+                self.keep.append(pointer)
+                args.p[i] = cnp.PyArray_DATA(<cnp.ndarray>pointer)
+                continue
+            root = pointer.root
+            if root.slot is not None:
+                if root.slot not in self.slots:
+                    self.slots[root.slot] = len(self.slots)
+                    self.slot_values.append(root)
+                slots.append((address, i, self.slots[root.slot]))
+            else:
+                storages.append((address, i, self.storages.setdefault(
+                    root.storage, len(self.storages))))
+        for i, size in enumerate(operation.sizes):
+            if isinstance(size, RowCount):
+                sizes.append((address, i, size.per_sample))
+            else:
+                args.n[i] = size
+        for i, scalar in enumerate(operation.scalars):
+            if isinstance(scalar, Scalar):
+                scalars.append((address, i, self.scalars.setdefault(
+                    scalar.name, len(self.scalars))))
+            else:
+                args.s[i] = scalar
+        args.accumulate = operation.accumulate
+        if operation.parameters and not operation.accumulate:
+            accumulates.append((address, 0, 0))
+        return 0
+
+    # Before a run ---------------------------------------------------------------------------
+
+    cpdef reserve(self, Py_ssize_t rows):
+        """Lay out the buffers for batches of up to `rows` rows."""
+        cdef Py_ssize_t i, offset = 0, at
+        cdef char *start
+        if rows <= self.capacity:
+            return
+        offsets = []
+        for storage in self.storages:
+            offsets.append(offset)
+            # an odd number of cache lines apart, so that buffers do not share cache sets
+            offset += (max(rows, 1) * storage.row_bytes + 63) // 64 * 64 + 64
+        memory = np.empty(offset + 64, np.uint8)
+        start = <char *>((<uintptr_t>cnp.PyArray_DATA(<cnp.ndarray>memory) + 63) // 64 * 64)
+        for i in range(len(offsets)):
+            at = offsets[i]
+            self.addresses[i] = start + at
+        for i in range(self.slot_end, self.storage_end):
+            self.patches[i].args.p[self.patches[i].index] = self.addresses[self.patches[i].value]
+        self.memory = memory
+        self.capacity = rows
+
+    @property
+    def nbytes(self):
+        """Bytes of the buffers laid out so far."""
+        return 0 if self.memory is None else self.memory.nbytes
+
+    def has_slot(self, str name):
+        """Return whether an operation reads or writes the array `name` of the caller."""
+        return name in self.slots
+
+    cpdef bind(self, str name, array):
+        """Point the slot `name` at a checked array, or at nothing."""
+        cdef void *address = NULL
+        if array is not None:
+            address = cnp.PyArray_DATA(<cnp.ndarray>array)
+        self._bind(self.slots.get(name, -1), address)
+
+    cdef void _bind(self, ptrdiff_t slot, void *address) noexcept nogil:
+        cdef Py_ssize_t i
+        for i in range(self.slot_end):
+            if self.patches[i].value == slot:
+                self.patches[i].args.p[self.patches[i].index] = address
+
+    def read(self, value, cnp.ndarray out):
+        """Copy a value of the last run into `out`, which has as many rows."""
+        cdef char *source = self.addresses[<ptrdiff_t>self.storages[value.root.storage]]
+        memcpy(cnp.PyArray_DATA(out), source, cnp.PyArray_NBYTES(out))
+
+    cpdef set_scalar(self, str name, double value):
+        """Set the scalar `name` for the runs to come."""
+        self._set_scalar(self.scalars.get(name, -1), value)
+
+    cdef void _set_scalar(self, ptrdiff_t scalar, double value) noexcept nogil:
+        cdef Py_ssize_t i
+        for i in range(self.size_end, self.scalar_end):
+            if self.patches[i].value == scalar:
+                self.patches[i].args.s[self.patches[i].index] = value
+
+    cpdef set_accumulate(self, bint accumulate):
+        """Make the parameter gradients of the runs to come add to what stands there."""
+        cdef Py_ssize_t i
+        for i in range(self.scalar_end, self.patch_end):
+            self.patches[i].args.accumulate = accumulate
+
+    cdef int _threads(self, Py_ssize_t rows) noexcept nogil:
+        cdef int limit = thread_limit()
+        cdef double work = self.work_per_row * rows
+        if limit <= 1 or work < THREAD_WORK or rows < 2:
+            return 1
+        return limit
+
+    # Runs -----------------------------------------------------------------------------------
+
+    cdef int _prepare(self, fastnn_run *run, Py_ssize_t rows, int first, int last) except -1:
+        """Fill in everything of a run that does not change from batch to batch."""
+        cdef Py_ssize_t i
+        if rows < self.schedule.minimum_rows:
+            raise ValueError(f"x: expected at least {self.schedule.minimum_rows} rows for the "
+                             f"statistics of the batch, got {rows}")
+        self.reserve(rows)
+        run.threads = self._threads(rows)
+        run.pace = &self.paces[2 * (first == 0) + (last == self.call_count)]
+        if run.threads > self.scratch_threads:
+            self.scratch = Scratch(run.threads)
+            self.scratch_threads = run.threads
+        run.scratch = <char *><uintptr_t>self.scratch.address
+        run.calls = self.calls + first
+        run.count = last - first
+        run.rows = rows
+        run.update = NULL
+        run.failed = &self.failed
+        run.keep_denormals = 0
+        self.failed = 0
+        for i in range(self.storage_end, self.size_end):
+            self.patches[i].args.n[self.patches[i].index] = rows * self.patches[i].value
+        return 0
+
+    cdef int _raise(self) except -1:
+        error, self.error, self.failed = self.error, None, 0
+        raise error
+
+    cdef void _advance(self) noexcept nogil:
+        cdef Py_ssize_t i
+        for i in range(self.random_count):
+            self.random_states[i][1] += 1
+
+    def forward(self, Py_ssize_t rows):
+        """Run the forward pass on the arrays that are bound."""
+        cdef fastnn_run run
+        self._prepare(&run, rows, 0, self.forward_count)
+        self._advance()
+        with nogil:
+            execute(&run)
+        if self.failed:
+            self._raise()
+
+    def backward(self, Py_ssize_t rows):
+        """Run the backward pass and the parameter gradients."""
+        cdef fastnn_run run
+        self._prepare(&run, rows, self.forward_count, self.call_count)
+        with nogil:
+            execute(&run)
+        if self.failed:
+            self._raise()

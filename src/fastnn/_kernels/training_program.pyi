@@ -1,0 +1,39 @@
+from typing import Any
+
+import numpy as np
+
+from fastnn._kernels.program import Program
+from fastnn._kernels.update import UpdateTable
+
+class TrainingProgram(Program):
+    total: float
+    steps_done: int
+    def __init__(
+        self,
+        schedule: Any,
+        row_loss: Any,
+        elements: int,
+        classes: int = 0,
+        class_weight: np.ndarray[Any, Any] | None = None,
+        ignore_index: int | None = None,
+        reduction: str = "mean",
+        squares: np.ndarray[Any, Any] | None = None,
+        l2: float = 0.0,
+    ) -> None: ...
+    def accepts(self, x: Any, target: Any, weight: Any) -> bool: ...
+    def step(
+        self,
+        x: np.ndarray[Any, Any],
+        target: np.ndarray[Any, Any],
+        weight: np.ndarray[Any, Any] | None = None,
+        update: UpdateTable | None = None,
+    ) -> float: ...
+    def steps(
+        self,
+        x: np.ndarray[Any, Any],
+        target: np.ndarray[Any, Any],
+        weight: np.ndarray[Any, Any] | None,
+        index: np.ndarray[Any, Any],
+        batch_size: int,
+        update: UpdateTable,
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]: ...

@@ -1,0 +1,290 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: binding=True, embedsignature=False
+"""TrainingProgram: a whole training step, and many of them, as one call without the GIL."""
+
+import numpy as np
+
+cimport numpy as cnp
+from libc.math cimport NAN
+from libc.stdint cimport int64_t, uintptr_t
+from libc.string cimport memcpy
+
+from fastnn._kernels.core cimport execute, fastnn_run, sum_losses
+from fastnn._kernels.door cimport labels_in_range
+from fastnn._kernels.program cimport Program
+from fastnn._kernels.update cimport UpdateTable
+
+cnp.import_array()
+
+
+ctypedef fused Real:
+    float
+    double
+
+
+cdef double _total_weight(const Real *weight, const int64_t *labels, const Real *class_weight,
+                          int64_t ignore, bint ignores, ptrdiff_t rows) noexcept nogil:
+    cdef double total = 0, w
+    cdef ptrdiff_t i
+    for i in range(rows):
+        w = weight[i] if weight != NULL else 1.0
+        if labels != NULL:
+            if ignores and labels[i] == ignore:
+                continue
+            if class_weight != NULL:
+                w *= class_weight[labels[i]]
+        total += w
+    return total
+
+
+cdef struct Form:  # of an array that belongs to the caller
+    int typenum
+    int ndim
+    cnp.npy_intp shape[64]  # of one sample
+    ptrdiff_t bytes         # of one sample
+
+
+cdef Form form_of(value):
+    cdef Form form
+    form.typenum, form.ndim, form.bytes = value.dtype.num, len(value.shape), value.row_bytes
+    for i, extent in enumerate(value.shape):
+        form.shape[i] = extent
+    return form
+
+
+cdef bint has_form(object array, const Form *form, cnp.npy_intp rows):
+    """Whether kernels can read `array` as it is: that many samples of that form."""
+    cdef int i
+    if not cnp.PyArray_Check(array) or cnp.PyArray_TYPE(array) != form.typenum:
+        return False
+    if cnp.PyArray_NDIM(array) != form.ndim + 1 or cnp.PyArray_DIM(array, 0) != rows:
+        return False
+    for i in range(form.ndim):
+        if cnp.PyArray_DIM(array, i + 1) != form.shape[i]:
+            return False
+    return cnp.PyArray_ISCARRAY_RO(array)
+
+
+cdef class TrainingProgram(Program):
+    """A program that ends in a loss: forward, loss, backward and an optimizer step in one call.
+
+    Parameters
+    ----------
+    schedule : fastnn._planning.schedule.Schedule
+        With the slots "x", "target" and "weight" and the scalar "scale".
+    row_loss : fastnn._planning.builder.Value
+        The losses of a sample: several where its prediction has several rows.
+    elements : int
+        By how many elements of a row the loss is averaged.
+    classes : int
+        The number of classes if the target is labels, else 0.
+    class_weight : ndarray or None
+        Only for labels.
+    ignore_index : int or None
+    reduction : {"mean", "sum"}
+    squares : ndarray of float64, shape (2,), or None
+        Where the schedule sums the squares of the parameters, for the penalty.
+    l2 : float
+        λ of the penalty λ/2 Σ‖W‖² that the loss includes.
+
+    Attributes
+    ----------
+    total : float
+        What the sum of the losses of the last step was divided by.
+    steps_done : int
+        How many steps the last `steps` has taken.
+    """
+    cdef ptrdiff_t row_loss, x_slot, target_slot, weight_slot, scale
+    cdef Form x, target, weight
+    cdef Py_ssize_t elements, classes, rows_per_sample
+    cdef bint ignores, mean, is_double
+    cdef int64_t ignore_index
+    cdef object class_weight, squares
+    cdef double *square_sums
+    cdef double l2
+    cdef readonly double total
+    cdef readonly Py_ssize_t steps_done
+    cdef object batch
+    cdef Py_ssize_t batch_rows
+
+    def __init__(self, schedule, row_loss, Py_ssize_t elements, Py_ssize_t classes=0,
+                 class_weight=None, ignore_index=None, reduction="mean", squares=None, l2=0.0):
+        super().__init__(schedule)
+        self.row_loss, self.rows_per_sample = self.storages[row_loss.storage], row_loss.size
+        self.elements, self.classes, self.class_weight = elements, classes, class_weight
+        self.ignores = ignore_index is not None
+        self.ignore_index = ignore_index if self.ignores else 0
+        self.mean = reduction == "mean"
+        self.squares, self.l2 = squares, l2
+        self.square_sums = NULL
+        if squares is not None:
+            self.square_sums = <double *>cnp.PyArray_DATA(<cnp.ndarray>squares)
+        self.is_double = schedule.dtype.itemsize == 8
+        self.scale = self.scalars["scale"]
+        self.x_slot, self.target_slot = self.slots["x"], self.slots["target"]
+        self.weight_slot = self.slots["weight"]
+        self.x, self.target = (form_of(self.slot_values[self.x_slot]),
+                               form_of(self.slot_values[self.target_slot]))
+        self.weight = form_of(self.slot_values[self.weight_slot])
+
+    def accepts(self, x, target, weight):
+        """Return whether `step` can use these as they are: form, at least one row, labels."""
+        cdef cnp.npy_intp rows
+        if not cnp.PyArray_Check(x) or cnp.PyArray_NDIM(x) == 0:
+            return False
+        rows = cnp.PyArray_DIM(x, 0)
+        return (rows > 0 and has_form(x, &self.x, rows) and has_form(target, &self.target, rows)
+                and (weight is None or has_form(weight, &self.weight, rows))
+                and self._in_range(cnp.PyArray_DATA(<cnp.ndarray>target), rows))
+
+    cdef bint _in_range(self, const void *target, ptrdiff_t samples) noexcept nogil:
+        """Whether all labels are classes, or to be ignored."""
+        return self.classes == 0 or labels_in_range(
+            <const int64_t *>target, samples * self.rows_per_sample, self.classes, self.ignores,
+            self.ignore_index)
+
+    cdef double _total(self, const void *weight, const void *target, ptrdiff_t rows) noexcept nogil:
+        """The total weight of the batch, by which the mean reduction divides."""
+        cdef const int64_t *labels = <const int64_t *>target if self.classes else NULL
+        cdef const void *classes = NULL
+        cdef double total = rows
+        if not self.mean:
+            return 1.0
+        if labels != NULL and self.class_weight is not None:
+            classes = cnp.PyArray_DATA(<cnp.ndarray>self.class_weight)
+        if weight != NULL or classes != NULL or self.ignores:
+            if self.is_double:
+                total = _total_weight[double](<const double *>weight, labels,
+                                              <const double *>classes, self.ignore_index,
+                                              self.ignores, rows)
+            else:
+                total = _total_weight[float](<const float *>weight, labels,
+                                             <const float *>classes, self.ignore_index,
+                                             self.ignores, rows)
+        return total * self.elements
+
+    cdef double _step(self, fastnn_run *run, void *x, void *target, void *weight) noexcept nogil:
+        cdef ptrdiff_t rows = run.rows * self.rows_per_sample
+        cdef double loss
+        self.total = self._total(weight, target, rows)
+        self._bind(self.x_slot, x)
+        self._bind(self.target_slot, target)
+        self._bind(self.weight_slot, weight)
+        # a mean over nothing has no value and no gradient
+        self._set_scalar(self.scale, 1 / self.total if self.total != 0 else 0)
+        self._advance()
+        if self.square_sums != NULL:
+            self.square_sums[0] = 0
+        execute(run)
+        loss = sum_losses(self.addresses[self.row_loss], rows, self.is_double)
+        loss = loss / self.total if self.total != 0 else NAN
+        if self.square_sums != NULL:
+            loss += 0.5 * self.l2 * self.square_sums[0]
+        return loss
+
+    def step(self, cnp.ndarray x, cnp.ndarray target, weight=None, UpdateTable update=None):
+        """Forward, loss, backward and update of one batch; returns the loss.
+
+        Arrays are checked by the caller; all are used in place.
+        """
+        cdef fastnn_run run
+        cdef double loss
+        cdef void *w = NULL if weight is None else cnp.PyArray_DATA(<cnp.ndarray>weight)
+        self._prepare(&run, cnp.PyArray_DIM(x, 0), 0, self.call_count)
+        if update is not None:
+            run.update = &update.u
+        with nogil:
+            loss = self._step(&run, cnp.PyArray_DATA(x), cnp.PyArray_DATA(target), w)
+        if self.failed:
+            self._raise()
+        if update is not None and update.u.failed:
+            update.raise_not_finite()
+        return loss
+
+    def steps(self, cnp.ndarray x, cnp.ndarray target, weight, cnp.ndarray index,
+              Py_ssize_t batch_size, UpdateTable update):
+        """Train on the rows `index` of `x`, batch after batch, without the GIL.
+
+        The last batch may be smaller. If one fails, `steps_done` of them have been taken.
+
+        Returns
+        -------
+        losses, totals : ndarray
+            For each batch its loss and what its sum of losses was divided by, float64.
+        """
+        cdef fastnn_run run
+        cdef Py_ssize_t samples = index.shape[0]
+        cdef Py_ssize_t count = (samples + batch_size - 1) // batch_size
+        cdef Py_ssize_t end, rows, i = 0
+        cdef bint labels_fit = True
+        cdef cnp.ndarray losses = np.empty(count)
+        cdef cnp.ndarray totals = np.empty(count)
+        cdef double *loss = <double *>cnp.PyArray_DATA(losses)
+        cdef double *total = <double *>cnp.PyArray_DATA(totals)
+        cdef const int64_t *chosen = <const int64_t *>cnp.PyArray_DATA(index)
+        cdef const char *xs = cnp.PyArray_BYTES(x)
+        cdef const char *targets = cnp.PyArray_BYTES(target)
+        cdef const char *weights = NULL
+        cdef char *x_batch
+        cdef char *target_batch
+        cdef char *weight_batch
+        self.steps_done = 0
+        if weight is not None:
+            weights = cnp.PyArray_BYTES(<cnp.ndarray>weight)
+        if self.batch is None or self.batch_rows < batch_size:
+            self.batch = np.empty(
+                batch_size * (self.x.bytes + self.target.bytes + self.weight.bytes) + 256, np.uint8)
+            self.batch_rows = batch_size
+        x_batch = <char *>((<uintptr_t>cnp.PyArray_DATA(<cnp.ndarray>self.batch) + 63) // 64 * 64)
+        target_batch = x_batch + (batch_size * self.x.bytes + 63) // 64 * 64
+        weight_batch = target_batch + (batch_size * self.target.bytes + 63) // 64 * 64
+        while i < count:  # the full batches, then the smaller one
+            rows = min(batch_size, samples - i * batch_size)
+            end = i + (samples - i * batch_size) // rows
+            self._prepare(&run, rows, 0, self.call_count)
+            run.update = &update.u
+            with nogil:
+                while i < end:
+                    update.u.step = i
+                    gather(x_batch, xs, chosen, rows, self.x.bytes)
+                    gather(target_batch, targets, chosen, rows, self.target.bytes)
+                    if weights != NULL:
+                        gather(weight_batch, weights, chosen, rows, self.weight.bytes)
+                    chosen += rows
+                    labels_fit = self._in_range(target_batch, rows)
+                    if not labels_fit:
+                        break
+                    loss[i] = self._step(&run, x_batch, target_batch,
+                                         weight_batch if weights != NULL else NULL)
+                    total[i] = self.total
+                    if self.failed or update.u.failed:
+                        break
+                    i += 1
+            self.steps_done = i
+            if not labels_fit:
+                raise ValueError(f"labels: expected integers in [0, {self.classes}), "
+                                 "got others, written during the training")
+            if self.failed:
+                self._raise()
+            if update.u.failed:
+                update.raise_not_finite()
+        return losses, totals
+
+
+cdef extern from *:
+    """
+    static void prefetch(const char *data, ptrdiff_t size) {
+        for (ptrdiff_t i = 0; i < size && i < 1024; i += 64) __builtin_prefetch(data + i);
+    }
+    """
+    void prefetch(const char *data, ptrdiff_t size) noexcept nogil
+
+
+cdef void gather(char *to, const char *source, const int64_t *chosen, ptrdiff_t rows,
+                 ptrdiff_t size) noexcept nogil:
+    """Copy the chosen rows of `size` bytes one behind the other."""
+    cdef ptrdiff_t i
+    for i in range(rows):
+        if i + 8 < rows:  # rows lie anywhere: the processor cannot guess the next ones
+            prefetch(source + chosen[i + 8] * size, size)
+        memcpy(to + i * size, source + chosen[i] * size, size)

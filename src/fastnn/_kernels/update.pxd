@@ -1,0 +1,91 @@
+"""The table of arrays that one optimizer step updates."""
+
+cimport numpy as cnp
+from libc.stdint cimport int64_t
+
+from fastnn._kernels.core cimport FASTNN_SCALARS, fastnn_kernel, fastnn_pace
+
+cdef extern from "update.h":
+    int FASTNN_UPDATE_CHUNK
+    ctypedef struct fastnn_segment:
+        void *p[8]
+        ptrdiff_t n
+        ptrdiff_t first
+        ptrdiff_t slot
+        ptrdiff_t rule
+        const int64_t *rows
+        ptrdiff_t row_size
+    ctypedef struct fastnn_rule:
+        fastnn_kernel step
+        fastnn_kernel finish
+        fastnn_kernel square_sum
+        ptrdiff_t item_bytes
+    ctypedef struct fastnn_update:
+        const fastnn_segment *segments
+        ptrdiff_t segment_count
+        ptrdiff_t sparse_count
+        ptrdiff_t elements
+        const fastnn_rule *rules
+        ptrdiff_t rule_count
+        const double *scalars
+        ptrdiff_t step
+        ptrdiff_t t
+        double clip_norm
+        int check_finite
+        int has_finish
+        double *sums
+        double *norms
+        double grad_norm
+        int failed
+    ptrdiff_t fastnn_update_chunks(ptrdiff_t elements) nogil
+
+cdef struct Scalar:  # of a kernel, and how it changes
+    double value
+    double other
+    int change
+
+cdef struct Record:  # one parameter
+    char *param
+    char *grad
+    char *low  # the gap between targets in which the gradient lies
+    char *high
+    char *states[6]
+    cnp.npy_intp *shape
+    const int64_t *rows  # of a sparse parameter
+    ptrdiff_t n
+    ptrdiff_t bytes
+    ptrdiff_t state_bytes
+    ptrdiff_t rule
+    int ndim
+    int typenum
+    int kind
+
+cdef class UpdateTable:
+    cdef fastnn_update u  # what the executor runs: valid after prepare()
+    cdef readonly list names
+    cdef list sources, arrays, state_memory
+    cdef tuple gradients
+    cdef object scalars, sums, norms, starts, ends
+    cdef Record *records
+    cdef cnp.npy_intp *shapes
+    cdef fastnn_segment *segments
+    cdef fastnn_rule *rules
+    cdef Scalar *constants
+    cdef fastnn_pace pace
+    cdef ptrdiff_t scalar_steps
+    cdef Py_ssize_t count, target_count
+    cdef ptrdiff_t block
+    cdef bint targets_moved, gradients_moved, merge
+
+    cdef int _read_targets(self) except -1
+    cdef int _sort_targets(self) except -1
+    cdef tuple _own_gradients(self)
+    cdef int _read_gradients(self) except -1
+    cdef object _convert(self, Py_ssize_t i, object grad)
+    cdef int _find_gap(self, Record *r) except -1
+    cdef bint _follows(self, const fastnn_segment *s, const Record *last, const Record *r) noexcept
+    cdef void _begin_segment(self, fastnn_segment *s, const Record *r, ptrdiff_t first,
+                             ptrdiff_t slot) noexcept
+    cdef bint _is_sparse(self, Py_ssize_t i)
+    cdef int _lay_out(self) except -1
+    cdef int _fill_scalars(self, list scalars, ptrdiff_t t, ptrdiff_t steps) except -1

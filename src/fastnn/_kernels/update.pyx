@@ -1,0 +1,469 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: binding=True, embedsignature=False
+"""One optimizer step over any number of arrays.
+
+The addresses of all arrays are read again at every step, because an array can move; with C alone:
+nothing is allocated and no Python function called per array. All checks come before anything is
+written. What depends on addresses (overlaps, the segments) is done again only when one changed.
+"""
+
+import numpy as np
+
+from fastnn._door.arrays import as_target, sort_memory
+from fastnn._kernels.door cimport as_input
+
+from cpython.object cimport PyObject
+from libc.math cimport pow
+from libc.stdint cimport int64_t, uintptr_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy
+
+from fastnn._kernels cimport core
+from fastnn._kernels.core cimport execute, fastnn_run, find_kernel, thread_limit
+
+cdef extern from "Python.h":
+    PyObject *PyTuple_GET_ITEM(object items, Py_ssize_t i)
+    PyObject *PyList_GET_ITEM(object items, Py_ssize_t i)
+
+cdef extern from "numpy/arrayobject.h" nogil:
+    ctypedef struct PyArrayObject
+    bint PyArray_Check(PyObject *item)
+    int PyArray_TYPE(PyArrayObject *array)
+    bint PyArray_CHKFLAGS(PyArrayObject *array, int flags)
+    bint PyArray_ISNOTSWAPPED(PyArrayObject *array)
+    int PyArray_NDIM(PyArrayObject *array)
+    cnp.npy_intp *PyArray_DIMS(PyArrayObject *array)
+    char *PyArray_BYTES(PyArrayObject *array)
+    int NPY_ARRAY_CARRAY
+    int NPY_ARRAY_CARRAY_RO
+
+cnp.import_array()
+
+# How a scalar of a kernel changes from step to step, t = 1, 2, ...: by numbers `value` and `other`.
+cdef enum Change:
+    CONSTANT   # value
+    CORRECTED  # value / (1 - other^t)
+    SLOWED     # value / (1 + other (t - 1))
+    STARTED    # other at the first step, then value
+
+
+def corrected(value, beta):
+    """A scalar of a kernel that is value / (1 - betaᵗ) at step t, from 1."""
+    return value, beta, CORRECTED
+
+
+def slowed(value, decay):
+    """A scalar of a kernel that is value / (1 + decay (t - 1)) at step t, from 1."""
+    return value, decay, SLOWED
+
+
+def started(first, value):
+    """A scalar of a kernel that is `first` at step 1 and then `value`."""
+    return value, first, STARTED
+
+
+cdef int read_scalars(tuple given, Scalar *scalars) except -1:
+    cdef Py_ssize_t k
+    for k in range(len(given)):
+        item = given[k]
+        if type(item) is tuple:
+            scalars[k].value, scalars[k].other, scalars[k].change = item
+        else:
+            scalars[k].value, scalars[k].other, scalars[k].change = item, 0, CONSTANT
+    return 0
+
+
+cdef double scalar_at(const Scalar *s, double t) noexcept:
+    if s.change == CORRECTED:
+        return s.value / (1 - pow(s.other, t))
+    if s.change == SLOWED:
+        return s.value / (1 + s.other * (t - 1))
+    return s.other if s.change == STARTED and t == 1 else s.value
+
+
+def scalars_at(tuple scalars, double t):
+    """Return the numbers that scalars, some of them changing, are at step t, from 1."""
+    cdef Scalar read[FASTNN_SCALARS]
+    read_scalars(scalars, read)
+    return tuple([scalar_at(&read[k], t) for k in range(len(scalars))])
+
+
+# Where a parameter's array comes from: it is one; a fastnn Parameter has one; or it is asked for
+# at every step from an object that may have replaced its memory (a PyTorch tensor).
+cdef enum:
+    ARRAY, PARAMETER, FOREIGN
+
+# Elements from which a second thread pays for waking it.
+cdef ptrdiff_t PARALLEL_ELEMENTS = 32768
+
+cdef char *HIGHEST = <char *><uintptr_t>-1
+
+
+cdef inline bint fits(PyObject *item, const Record *r, int flags) noexcept:
+    """Whether it is an array of the parameter's dtype and shape that kernels can use as it is."""
+    cdef PyArrayObject *array = <PyArrayObject *>item
+    return (PyArray_Check(item) and PyArray_TYPE(array) == r.typenum
+            and PyArray_CHKFLAGS(array, flags) and PyArray_ISNOTSWAPPED(array)
+            and PyArray_NDIM(array) == r.ndim
+            and memcmp(PyArray_DIMS(array), r.shape, r.ndim * sizeof(cnp.npy_intp)) == 0)
+
+
+cdef tuple shape_of(const Record *r):
+    return tuple([r.shape[k] for k in range(r.ndim)])
+
+
+cdef class UpdateTable:
+    """The arrays of an optimizer, and one step over all of them.
+
+    Parameters
+    ----------
+    sources : list
+        The parameters: arrays, `Parameter` objects or anything that `as_target` takes.
+    arrays : list of array
+        Their present arrays, checked by `as_target`.
+    names : list of str
+        What to call them in messages.
+    rules : list of (str, str or None, dtype)
+        The kernel of each rule, LAMB's second kernel, and the dtype.
+    rule_of : list of int
+        The rule of each parameter.
+    states : list of tuple of (array or None)
+        The states of each parameter, and their scales, in the order of the kernel's pointers.
+    state_memory : list of array
+        The arrays in which all those states lie.
+    block : int
+        A parameter's first element gets a number that `block` divides: threads share whole blocks.
+    merge : bool
+        Whether the rule may run over neighbours in memory as if they were one array.
+    """
+
+    def __cinit__(self, list sources, list arrays, list names, list rules, list rule_of,
+                  list states, list state_memory, ptrdiff_t block, bint merge):
+        cdef Py_ssize_t i, k, dimensions = sum([array.ndim for array in arrays])
+        cdef Record *r
+        self.count = len(sources)
+        self.sources, self.arrays, self.names = sources, arrays, names
+        self.state_memory, self.block, self.merge = state_memory, block, merge
+        self.records = <Record *>calloc(self.count + 1, sizeof(Record))
+        self.segments = <fastnn_segment *>calloc(self.count + 1, sizeof(fastnn_segment))
+        self.shapes = <cnp.npy_intp *>calloc(dimensions + 1, sizeof(cnp.npy_intp))
+        self.rules = <fastnn_rule *>calloc(len(rules) + 1, sizeof(fastnn_rule))
+        self.constants = <Scalar *>calloc(len(rules) * FASTNN_SCALARS + 1, sizeof(Scalar))
+        if not (self.records and self.segments and self.shapes and self.rules and self.constants):
+            raise MemoryError("the table of an optimizer's arrays")
+        for i, (step, finish, dtype) in enumerate(rules):
+            double = dtype.itemsize == 8
+            self.rules[i].item_bytes = dtype.itemsize if block == 1 else 0
+            self.rules[i].step = find_kernel(step, double)
+            self.rules[i].square_sum = find_kernel("square_sum", double)
+            if finish is not None:
+                self.rules[i].finish = find_kernel(finish, double)
+                self.u.has_finish = True
+        dimensions = 0
+        for i in range(self.count):
+            r = &self.records[i]
+            array = arrays[i]
+            r.kind = (ARRAY if array is sources[i] else
+                      PARAMETER if hasattr(sources[i], "grad_ready") else FOREIGN)
+            r.n, r.bytes, r.ndim, r.typenum = array.size, array.nbytes, array.ndim, array.dtype.num
+            r.rule = rule_of[i]
+            r.shape = self.shapes + dimensions
+            dimensions += r.ndim
+            for k in range(r.ndim):
+                r.shape[k] = array.shape[k]
+            for k, state in enumerate(states[i]):
+                if state is not None:
+                    r.states[k] = <char *>cnp.PyArray_DATA(<cnp.ndarray>state)
+                    r.state_bytes = state.nbytes
+        self.u.segments, self.u.rules, self.u.rule_count = self.segments, self.rules, len(rules)
+        self.targets_moved = True
+        self._read_targets()
+
+    def __dealloc__(self):
+        free(self.records)
+        free(self.segments)
+        free(self.shapes)
+        free(self.rules)
+        free(self.constants)
+
+    def set_scalars(self, list scalars):
+        """Take the kernels' scalars for the steps to come: for each rule a tuple."""
+        for i, row in enumerate(scalars):
+            read_scalars(row, &self.constants[i * FASTNN_SCALARS])
+
+    def prepare(self, grads, list scalars, ptrdiff_t t, ptrdiff_t steps, double clip_norm,
+                bint check_finite):
+        """Check everything and make the table ready to run.
+
+        Parameters
+        ----------
+        grads : sequence of array or None
+            One per parameter; None to take each source's own.
+        scalars : list of list of tuple, or None
+            For each of the steps to come what `set_scalars` takes; None if it has been given that.
+        t : int
+            Steps taken so far.
+        steps : int
+            How many are to come.
+        clip_norm : float
+            Largest norm of all gradients together; infinite for no limit.
+        check_finite : bool
+            Whether to write nothing if a gradient is not finite.
+        """
+        self.gradients = self._own_gradients() if grads is None else tuple(grads)
+        if len(self.gradients) != self.count:
+            raise ValueError(
+                f"grads: expected {self.count} arrays, one per parameter, "
+                f"got {len(self.gradients)}"
+            )
+        self._read_targets()
+        self._read_gradients()
+        if self.gradients_moved:
+            self._lay_out()
+        self._fill_scalars(scalars, t, steps)
+        self.u.t, self.u.clip_norm, self.u.check_finite = t, clip_norm, check_finite
+
+    cdef int _fill_scalars(self, list scalars, ptrdiff_t t, ptrdiff_t steps) except -1:
+        """Make the table of what the scalars are at each of the steps to come."""
+        cdef Py_ssize_t i, k, count = self.u.rule_count * FASTNN_SCALARS
+        cdef double *row
+        if self.scalars is None or self.scalar_steps != steps:
+            self.scalars, self.scalar_steps = np.empty((steps, count)), steps
+        row = <double *>cnp.PyArray_DATA(<cnp.ndarray>self.scalars)
+        self.u.scalars = row
+        self.u.step = 0
+        for i in range(steps):
+            if scalars is not None:
+                self.set_scalars(scalars[i])
+            for k in range(count):
+                row[k] = scalar_at(&self.constants[k], t + i + 1)
+            row += count
+        return 0
+
+    def run(self):
+        """Take one step, without the GIL; ValueError if it was refused for a gradient."""
+        cdef fastnn_run run
+        cdef int never = 0
+        run.calls, run.count, run.rows, run.scratch, run.failed = NULL, 0, 0, NULL, &never
+        run.update = <core.fastnn_update *>&self.u
+        run.pace = &self.pace
+        run.keep_denormals = 0
+        run.threads = thread_limit() if self.u.elements >= PARALLEL_ELEMENTS else 1
+        with nogil:
+            execute(&run)
+        if self.u.failed:
+            self.raise_not_finite()
+
+    def raise_not_finite(self):
+        """Raise the ValueError that names the first gradient that is not finite."""
+        for name, grad in zip(self.names, self.gradients):
+            if not np.isfinite(grad).all():
+                raise ValueError(f"gradient of {name}: expected finite values, got NaN or infinity")
+
+    def release(self):
+        """Let go of the gradients of the step that has been taken."""
+        self.gradients = ()
+
+    def current(self):
+        """Return the parameters' present arrays."""
+        self._read_targets()
+        return list(self.arrays)
+
+    @property
+    def grad_norm(self):
+        """Norm of all gradients of the last step, before clipping; 0 where it was not needed."""
+        return self.u.grad_norm
+
+    # Parameters -------------------------------------------------------------------------------
+
+    cdef int _read_targets(self) except -1:
+        cdef Py_ssize_t i
+        cdef Record *r
+        cdef PyObject *item
+        for i in range(self.count):
+            r = &self.records[i]
+            if r.kind == PARAMETER:
+                self.arrays[i] = self.sources[i].data
+            elif r.kind == FOREIGN:
+                self.arrays[i] = as_target(self.sources[i], self.names[i])
+            item = PyList_GET_ITEM(self.arrays, i)
+            if not fits(item, r, NPY_ARRAY_CARRAY):
+                array = as_target(self.arrays[i], self.names[i])
+                raise ValueError(
+                    f"{self.names[i]}: expected dtype {self._dtype(i)} and shape "
+                    f"{shape_of(r)}, as when the optimizer was made, got {array.dtype} and "
+                    f"{array.shape}"
+                )
+            if PyArray_BYTES(<PyArrayObject *>item) != r.param:
+                r.param = PyArray_BYTES(<PyArrayObject *>item)
+                r.rows = NULL
+                if r.kind == PARAMETER and self.rules[r.rule].finish == NULL:
+                    rows = getattr(self.sources[i], "_rows", None)
+                    if rows is not None:
+                        r.rows = <const int64_t *>cnp.PyArray_DATA(<cnp.ndarray>rows)
+                self.targets_moved = True
+        if self.targets_moved:
+            self._sort_targets()
+        return 0
+
+    def _dtype(self, Py_ssize_t i):
+        return np.dtype(np.float64 if self.records[i].typenum == cnp.NPY_FLOAT64 else np.float32)
+
+    def _name_of(self, Py_ssize_t i):
+        return self.names[i] if i < self.count else "an optimizer state"
+
+    cdef int _sort_targets(self) except -1:
+        """Sort all memory that a step writes by address; no two may overlap."""
+        cdef Py_ssize_t i
+        starts = [<uintptr_t>self.records[i].param for i in range(self.count)]
+        starts += [memory.ctypes.data for memory in self.state_memory]
+        sizes = [self.records[i].bytes for i in range(self.count)]
+        sizes += [memory.nbytes for memory in self.state_memory]
+        self.starts, self.ends = sort_memory(starts, sizes, self._name_of)
+        self.target_count = len(self.starts)
+        for i in range(self.count):
+            self.records[i].grad = self.records[i].low = self.records[i].high = NULL
+        self.targets_moved = False
+        self.gradients_moved = True
+        return 0
+
+    # Gradients --------------------------------------------------------------------------------
+
+    cdef tuple _own_gradients(self):
+        cdef Py_ssize_t i
+        cdef list grads = []
+        for i in range(self.count):
+            source = self.sources[i]
+            if self.records[i].kind == ARRAY or not hasattr(source, "grad"):
+                raise TypeError(
+                    f"grads: expected one array per parameter, since {self.names[i]} has no "
+                    f"gradient of its own; got None"
+                )
+            grad = source.grad
+            if grad is None or not getattr(source, "grad_ready", True):
+                raise RuntimeError(f"{self.names[i]} has no gradient yet: call backward first")
+            grads.append(grad)
+        return tuple(grads)
+
+    cdef int _read_gradients(self) except -1:
+        cdef Py_ssize_t i
+        cdef Record *r
+        cdef PyObject *item
+        cdef char *data
+        cdef list converted = None
+        for i in range(self.count):
+            r = &self.records[i]
+            item = PyTuple_GET_ITEM(self.gradients, i)
+            if not fits(item, r, NPY_ARRAY_CARRAY_RO):
+                if converted is None:
+                    converted = list(self.gradients)
+                converted[i] = self._convert(i, <object>item)
+                item = PyList_GET_ITEM(converted, i)
+            data = PyArray_BYTES(<PyArrayObject *>item)
+            if data != r.grad:
+                r.grad = data
+                self.gradients_moved = True
+                if not (r.low <= data and data + r.bytes <= r.high):
+                    self._find_gap(r)
+        if converted is not None:
+            self.gradients = tuple(converted)
+        return 0
+
+    cdef object _convert(self, Py_ssize_t i, object grad):
+        name = f"gradient of {self.names[i]}"
+        array = as_input(grad, name, self._dtype(i))
+        if array.shape != shape_of(&self.records[i]):
+            raise ValueError(
+                f"{name}: expected shape {shape_of(&self.records[i])}, got {array.shape}"
+            )
+        return array
+
+    cdef int _find_gap(self, Record *r) except -1:
+        """Find between which targets a gradient lies; ValueError if it overlaps one."""
+        cdef const uintptr_t *starts = <const uintptr_t *>cnp.PyArray_DATA(<cnp.ndarray>self.starts)
+        cdef const uintptr_t *ends = <const uintptr_t *>cnp.PyArray_DATA(<cnp.ndarray>self.ends)
+        cdef uintptr_t end = <uintptr_t>r.grad + r.bytes
+        cdef Py_ssize_t low = 0, high = self.target_count, middle
+        while low < high:  # the number of targets that start before the gradient's end
+            middle = (low + high) // 2
+            if starts[middle] < end:
+                low = middle + 1
+            else:
+                high = middle
+        if low > 0 and ends[low - 1] > <uintptr_t>r.grad and r.bytes > 0:
+            r.grad = NULL  # not accepted
+            raise ValueError(
+                f"gradient of {self.names[r - self.records]}: expected memory of its own, got "
+                "memory of a parameter or of an optimizer state"
+            )
+        r.low = <char *>ends[low - 1] if low > 0 else NULL
+        r.high = <char *>starts[low] if low < self.target_count else HIGHEST
+        return 0
+
+    # Segments ---------------------------------------------------------------------------------
+
+    cdef bint _follows(self, const fastnn_segment *s, const Record *last, const Record *r) noexcept:
+        """Whether r lies right behind `last`, the end of segment s, in all its arrays."""
+        cdef int k
+        if (not self.merge or r.rule != s.rule or r.param != last.param + last.bytes
+                or r.grad != last.grad + last.bytes):
+            return False
+        for k in range(6):
+            if r.states[k] != NULL and r.states[k] != last.states[k] + last.state_bytes:
+                return False
+        return True
+
+    cdef bint _is_sparse(self, Py_ssize_t i):
+        """Whether the gradient is the one whose rows the backward pass has listed."""
+        cdef const Record *r = &self.records[i]
+        return (r.rows != NULL
+                and r.grad == cnp.PyArray_BYTES(<cnp.ndarray>self.sources[i].grad))
+
+    cdef void _begin_segment(self, fastnn_segment *s, const Record *r, ptrdiff_t first,
+                             ptrdiff_t slot) noexcept:
+        s.p[0], s.p[1] = r.param, r.grad
+        memcpy(&s.p[2], r.states, sizeof(r.states))
+        s.n, s.first, s.slot, s.rule = r.n, first, slot, r.rule
+        s.rows = NULL
+
+    cdef int _lay_out(self) except -1:
+        """Make the segments, the sparse ones last, and room for the partial sums."""
+        cdef Py_ssize_t i
+        cdef ptrdiff_t count = 0, first = 0, slots = 0
+        cdef Record *r
+        cdef Record *last = NULL
+        cdef fastnn_segment *s = NULL
+        cdef list sparse = []
+        for i in range(self.count):
+            r = &self.records[i]
+            if r.n == 0:
+                continue
+            if self._is_sparse(i):
+                sparse.append(i)
+                continue
+            if last != NULL and self._follows(s, last, r):
+                s.n += r.n
+            else:
+                first = (first + self.block - 1) // self.block * self.block
+                s = &self.segments[count]
+                count += 1
+                self._begin_segment(s, r, first, slots)
+                slots += r.n // FASTNN_UPDATE_CHUNK + 2
+            first += r.n
+            last = r
+        self.u.segment_count, self.u.sparse_count = count, len(sparse)
+        self.u.elements = first
+        for i in sparse:
+            r = &self.records[i]
+            s = &self.segments[count]
+            count += 1
+            self._begin_segment(s, r, first, 0)
+            first += r.n
+            s.rows, s.row_size = r.rows, r.n // r.shape[0]
+        self.sums = np.zeros((fastnn_update_chunks(self.u.elements) + len(sparse), 2))
+        self.u.sums = <double *>cnp.PyArray_DATA(<cnp.ndarray>self.sums)
+        if self.u.has_finish:
+            self.norms = np.zeros((slots, 2))
+            self.u.norms = <double *>cnp.PyArray_DATA(<cnp.ndarray>self.norms)
+        self.gradients_moved = False
+        return 0

@@ -1,0 +1,297 @@
+"""From layers to a flat list of kernel calls.
+
+A layer's ``plan(builder, x)`` asks the builder for symbolic values and appends operations; it
+computes nothing. :meth:`Schedule.of` then orders the operations (forward, backward, weight
+gradients), drops those whose result nobody reads, lets element-wise operations work in place,
+attaches them to the matrix product before them, and assigns the memory.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from math import prod
+
+import numpy as np
+
+from fastnn._kernels.program import (
+    ITEMS,
+    ROWS,
+    SERIAL,
+    RowCount,
+    Scalar,
+)
+
+__all__ = [
+    "BACKWARD", "FORWARD", "GRADIENT", "ITEMS", "ROWS", "SERIAL", "Builder", "Operation",
+    "RowCount", "Scalar", "Scope", "Value",
+]
+
+FORWARD, BACKWARD, GRADIENT = "forward", "backward", "gradient"
+
+
+class Value:
+    """A symbolic array with one row per sample of the batch.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Shape of one sample, without the batch axis.
+    dtype : numpy.dtype
+    grad : Value
+        The gradient of the loss with respect to this value, made when first asked for.
+    slot : str or None
+        The name under which the caller supplies or receives this array.
+    """
+
+    __slots__ = ("_grad", "base", "dtype", "name", "shape", "slot", "storage")
+
+    def __init__(self, name, shape, dtype, slot=None, base=None):
+        self.name, self.shape, self.dtype = name, tuple(shape), np.dtype(dtype)
+        self.slot, self.base, self.storage = slot, base, None
+        self._grad = None
+
+    @property
+    def root(self):
+        """The value that owns the memory: itself, unless this is a reshaped view."""
+        return self.base.root if self.base is not None else self
+
+    @property
+    def grad(self):
+        if self._grad is None:
+            if self.base is not None:
+                self._grad = Value(f"d{self.name}", self.shape, self.dtype, base=self.base.grad)
+            else:
+                self._grad = Value(f"d{self.name}", self.shape, self.dtype)
+        return self._grad
+
+    @property
+    def size(self):
+        """Elements per sample."""
+        return prod(self.shape)
+
+    @property
+    def row_bytes(self):
+        return self.size * self.dtype.itemsize
+
+    def __repr__(self):
+        shape = ", ".join(["batch", *map(str, self.shape)])
+        return f"{self.name} ({shape})"
+
+
+class Operation:
+    """One kernel call: the kernel's name and its arguments, with values still symbolic."""
+
+    __slots__ = (
+        "accumulate", "flops", "in_place", "items", "kernel", "outputs",
+        "parameters", "pointers", "python", "scalars", "scope", "sizes", "split", "stage", "then",
+    )
+
+    def __init__(self, stage, kernel, pointers, sizes, scalars, split, items, outputs, in_place,
+                 flops, scope, python=None):
+        self.stage, self.kernel, self.scope, self.python = stage, kernel, scope, python
+        self.pointers, self.sizes, self.scalars = list(pointers), tuple(sizes), tuple(scalars)
+        self.split, self.items, self.outputs = split, items, outputs
+        self.in_place, self.flops = in_place, flops
+        self.accumulate = False  # adds to its output in every run
+        self.parameters = False  # writes gradients of parameters
+        self.then = None
+
+    @property
+    def written(self):
+        return [p.root for p in self.pointers[: self.outputs] if isinstance(p, Value)]
+
+    @property
+    def read(self):
+        values = [p.root for p in self.pointers[self.outputs :] if isinstance(p, Value)]
+        return values + self.written if self.accumulate else values
+
+    def waits_after(self, before):
+        """Return whether threads must wait for each other between the call `before` and this one.
+
+        Rows stay with their thread, and gradients of parameters are read by none of them. Any
+        other share of the work may need what another thread has computed.
+        """
+        if self.split != before.split:
+            return True
+        return self.split != ROWS and not self.stage == before.stage == GRADIENT
+
+    def __repr__(self):
+        def show(p):
+            return repr(p) if isinstance(p, Value) else "-" if p is None else f"{p.shape}"
+
+        left = ", ".join(show(p) for p in self.pointers[: self.outputs])
+        right = ", ".join(show(p) for p in self.pointers[self.outputs :])
+        sign = "+=" if self.accumulate else "="
+        return f"{left} {sign} {self.kernel}({right})"
+
+
+class Scope:
+    """What one layer contributed, for summaries and graphs."""
+
+    __slots__ = ("depth", "input", "layer", "output", "path")
+
+    def __init__(self, path, layer, depth, x):
+        self.path, self.layer, self.depth, self.input, self.output = path, layer, depth, x, None
+
+
+class Builder:
+    """Collects the operations of one model for one input shape.
+
+    Parameters
+    ----------
+    dtype : dtype
+        float32 or float64: of every value unless stated otherwise.
+    training : bool
+        Whether layers plan their training behaviour and a backward pass.
+    dense : bool
+        Whether every element of every gradient counts, for something is added to all of them.
+    """
+
+    def __init__(self, dtype, training, dense=False):
+        self.dtype, self.training, self.dense = np.dtype(dtype), training, dense
+        self.scopes = []
+        self.random_states = []
+        self.carried = []
+        self.minimum_rows = 0
+        self._path = []
+        self._operations = {FORWARD: [], BACKWARD: [], GRADIENT: []}
+        self.arrays = []
+        self._count = 0
+
+    # For layers ------------------------------------------------------------------------------
+
+    def value(self, shape, name=None, dtype=None, slot=None):
+        """Ask for an array of `shape` per sample; `name` is for graphs."""
+        self._count += 1
+        name = self._qualified(name) if name else f"v{self._count}"
+        return Value(name, shape, dtype or self.dtype, slot)
+
+    def array(self, name, array):
+        """Return `array`, one of the layer's own that is no parameter, named for graphs."""
+        self.arrays.append((self._qualified(name), array))
+        return array
+
+    def view(self, x, shape):
+        """Return `x` with another shape per sample, sharing its memory and its gradient."""
+        return Value(x.name, shape, x.dtype, base=x)
+
+    def forward(self, kernel, pointers, **details):
+        """Append an operation to the forward pass.
+
+        Parameters
+        ----------
+        kernel : str
+            Name in the kernel table.
+        pointers : list of Value, ndarray or None
+            In the order of the kernel's comment: `outputs` results first.
+        sizes, scalars : tuple
+            May hold :class:`RowCount` and :class:`Scalar`.
+        rows : int
+            Items per sample, for operations shared by rows.
+        outputs : int
+        in_place : bool
+            Whether the kernel works when its first output is its first value input.
+        flops : int
+            Floating-point operations per sample, to decide on threads.
+        split : {"rows", "serial"}
+        python : callable
+            Called with arrays for all pointers instead of a kernel.
+        """
+        return self._append(FORWARD, kernel, pointers, **details)
+
+    def backward(self, kernel, pointers, parameters=False, **details):
+        """Append an operation to the backward pass, which runs in reverse order of planning.
+
+        With `parameters` it also writes gradients of parameters among its outputs.
+        """
+        op = self._append(BACKWARD, kernel, pointers, **details)
+        if op is not None:
+            op.parameters = parameters
+        return op
+
+    def gradient(self, kernel, pointers, items, split=ITEMS, **details):
+        """Append a parameter gradient: `items` are shared by threads after the backward pass."""
+        op = self._append(GRADIENT, kernel, pointers, split=split, rows=items, **details)
+        if op is not None:
+            op.parameters = True
+        return op
+
+    def require_rows(self, rows):
+        """Refuse batches of fewer rows."""
+        self.minimum_rows = max(self.minimum_rows, rows)
+
+    def python(self, stage, function, pointers, outputs=1):
+        """Append a call of a Python function that gets an array for every pointer."""
+        details = {"split": SERIAL, "outputs": outputs, "python": function, "sizes": (RowCount(),)}
+        return self._append(stage, function.__qualname__, pointers, **details)
+
+    def carry(self, name, shape):
+        """Ask for the state at a sequence's start and at its end, both arrays of the caller.
+
+        A trainer that continues sequences hands on the second as the first of the next batch.
+        """
+        start, end = (
+            self.value(shape, f"{which}_{name}", slot=self._qualified(f"{which}_{name}"))
+            for which in ("initial", "final")
+        )
+        self.carried.append((start, end))
+        return start, end
+
+    def random_state(self, state):
+        """Register a `(key, step)` pair whose step advances at every training forward pass."""
+        self.random_states.append(state)
+        return self.array("random_state", state)
+
+    @contextmanager
+    def scope(self, name, layer, x):
+        """Name what is planned inside after the layer that plans it."""
+        self._path.append(name)
+        scope = Scope(self._scope_path(), layer, len(self._path), x)
+        self.scopes.append(scope)
+        try:
+            yield scope
+        finally:
+            self._path.pop()
+
+    def _scope_path(self):
+        return ".".join(filter(None, self._path))
+
+    def _qualified(self, name):
+        return ".".join(filter(None, [*self._path, name]))
+
+    def plan(self, layer, x, name=""):
+        """Plan a layer inside a scope of that name; shapes that do not fit name the layer."""
+        with self.scope(name, layer, x) as scope:
+            try:
+                if x.dtype != self.dtype and not layer._takes_integers:
+                    raise ValueError(f"x: expected {self.dtype} numbers, got {x.dtype}")
+                scope.output = layer.plan(self, x)
+            except ValueError as error:
+                if not scope.path or getattr(error, "located", False):
+                    raise
+                located = ValueError(f"layer {scope.path} ({type(layer).__name__}): {error}")
+                located.located = True
+                raise located from None
+        return scope.output
+
+    def _append(self, stage, kernel, pointers, sizes=(), scalars=(), rows=1, split=ROWS,
+                outputs=1, in_place=False, flops=0, python=None):
+        if stage != FORWARD and not self.training:
+            return None
+        op = Operation(stage, kernel, pointers, sizes, scalars, split, rows, outputs, in_place,
+                       flops, self._scope_path(), python)
+        self._operations[stage].append(op)
+        return op
+
+    def read_later(self, value):
+        """Return whether a backward or gradient operation reads `value`."""
+        return any(
+            value.root in op.read
+            for stage in (BACKWARD, GRADIENT)
+            for op in self._operations[stage]
+        )
+
+    def operations(self):
+        """Return all operations in the order of execution."""
+        backward = self._operations[BACKWARD][::-1]
+        return self._operations[FORWARD] + backward + self._operations[GRADIENT]

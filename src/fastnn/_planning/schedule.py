@@ -1,0 +1,170 @@
+"""From planned operations to a schedule: order, drop, sum, place, fuse."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastnn._kernels.program import ROWS
+from fastnn._planning.builder import BACKWARD, FORWARD, Operation, Value
+
+
+class Schedule:
+    """The ordered operations of a model: what a Program runs and a summary prints.
+
+    Attributes
+    ----------
+    operations : list of Operation
+        In order of execution.
+    calls : list of Operation
+        Those that are not an epilogue (``then``) of another.
+    """
+
+    def __init__(self, builder, operations, calls):
+        self.operations, self.calls = operations, calls
+        self.forward_count = sum(op.stage == FORWARD for op in calls)
+        self.dtype, self.scopes = builder.dtype, builder.scopes
+        self.random_states, self.minimum_rows = builder.random_states, builder.minimum_rows
+        self.carried, self.arrays = builder.carried, builder.arrays
+
+    @classmethod
+    def of(cls, builder, outputs):
+        """Order, prune and place the operations of a builder.
+
+        Parameters
+        ----------
+        builder : Builder
+        outputs : list of Value
+            What the caller reads afterwards.
+        """
+        operations = _sum_gradients(_drop_unread(_add_shared(builder.operations()), outputs))
+        _place(operations, outputs)
+        return cls(builder, operations, _fuse(operations))
+
+    @property
+    def values(self):
+        """Every value in the order of first use."""
+        seen = {}
+        for op in self.operations:
+            for p in op.pointers:
+                if isinstance(p, Value):
+                    seen.setdefault(p.root)
+        return list(seen)
+
+    def kept_for_backward(self):
+        """Return the values that the forward pass writes (or gets) and a later pass reads."""
+        forward, later = {}, set()
+        for op in self.operations:
+            if op.stage == FORWARD:
+                forward.update(dict.fromkeys(op.read + op.written))
+            else:
+                later.update(op.read)
+        return [value for value in forward if value in later]
+
+
+# Kernels of the backward pass that look at args.accumulate.
+ADDS = {"linear_backward_input"}
+# Kernels that run args.then on each block of rows they finish.
+HOSTS = {"linear_forward", "linear_backward_input"}
+
+
+def _add_shared(operations):
+    """Make the second gradient of a layer that is used twice add to the first."""
+    seen = set()
+    for op in operations:
+        if op.parameters:
+            written = {id(p) for p in op.pointers[: op.outputs] if isinstance(p, np.ndarray)}
+            op.accumulate = op.accumulate or not seen.isdisjoint(written)
+            seen |= written
+    return operations
+
+
+def _sum_gradients(operations):
+    """Make the second and later writers of a gradient add to it."""
+    result, written = [], set()
+    for op in operations:
+        result.append(op)
+        if op.stage != BACKWARD or not op.written:
+            continue
+        target = op.written[0]
+        if target in written:
+            if op.kernel in ADDS:
+                op.accumulate = True
+            else:
+                part = Value(target.name, target.shape, target.dtype)
+                op.pointers[0] = part
+                result.append(Operation(BACKWARD, "add_forward", [target, target, part],
+                                        (target.size,), (), ROWS, 1, 1, True, target.size,
+                                        op.scope))
+        written.add(target)
+    return result
+
+
+def _drop_unread(operations, outputs):
+    """Keep the operations that lead to an output or a parameter gradient, and those that only
+    prepare arrays of a layer's own, such as packed weights."""
+    wanted = {value.root for value in outputs}
+    kept = []
+    for op in reversed(operations):
+        needed = not op.written or any(value in wanted for value in op.written)
+        if op.parameters or op.python or needed:
+            wanted.update(op.read)
+            kept.append(op)
+    return kept[::-1]
+
+
+class Storage:
+    """Memory that one or several values use one after the other."""
+
+    __slots__ = ("row_bytes",)
+
+    def __init__(self, row_bytes):
+        self.row_bytes = row_bytes
+
+
+def _place(operations, outputs):
+    """Assign memory; values take over the memory of others that nobody reads any more.
+
+    Only memory with as many bytes per row passes on, so that a thread's rows stay its own and
+    no barrier is needed between operations.
+    """
+    last_read = {}
+    for index, op in enumerate(operations):
+        for value in op.read + op.written:
+            last_read[value] = index
+    for value in outputs:
+        last_read[value.root] = len(operations)
+
+    free = {}
+    for index, op in enumerate(operations):
+        inputs = [v for v in op.read if v.slot is None and last_read[v] == index]
+        for value in op.written:
+            if value.storage is not None or value.slot is not None:
+                continue
+            same = [v for v in inputs if v.storage and v.row_bytes == value.row_bytes]
+            if op.in_place and same and value is op.written[0]:
+                value.storage = same[0].storage
+                inputs.remove(same[0])
+            elif op.split == ROWS and free.get(value.row_bytes):
+                value.storage = free[value.row_bytes].pop()
+            else:
+                value.storage = Storage(value.row_bytes)
+        for value in inputs + [v for v in op.written if last_read[v] == index and not v.slot]:
+            if value.storage is not None and value not in outputs and op.split == ROWS:
+                free.setdefault(value.row_bytes, []).append(value.storage)
+
+
+def _fuse(operations):
+    """Attach row-wise operations to the matrix product that computes their input."""
+    calls, chain = [], []  # a product and the operations attached to it so far
+    for op in operations:
+        if (
+            chain and op.split == ROWS and op.stage == chain[0].stage
+            and op.items == chain[0].items and op.kernel not in HOSTS
+            and any(value in op.read for link in chain for value in link.written)
+        ):  # fmt: skip
+            chain[-1].then = op
+            chain.append(op)
+        else:
+            calls.append(op)
+            chain = [op] if op.kernel in HOSTS and op.split == ROWS else []
+    return calls

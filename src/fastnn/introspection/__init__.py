@@ -1,0 +1,6 @@
+"""What a schedule says, for people: summaries and pictures of a model."""
+
+from fastnn.introspection.summary import summary
+from fastnn.introspection.text import graph
+
+__all__ = ["graph", "summary"]

@@ -1,0 +1,95 @@
+"""What a model's layers are, and what they take of memory."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+from fastnn._kernels.program import Program
+from fastnn._planning.schedule import Schedule
+from fastnn.introspection.graph import known_shape, shape_text
+
+
+def summary(layer: Any, batch_size: int = 1, input_shape: tuple[int, ...] | None = None) -> str:
+    """Return a table of a model's layers, and what they take of memory.
+
+    Parameters
+    ----------
+    layer : Layer
+    batch_size : int
+        For which the bytes are counted.
+    input_shape : tuple of int, optional
+        Shape per sample; taken from the first layer or the last call when not given.
+
+    Returns
+    -------
+    str
+        One row for each layer: its name and options, the shape of its output, its parameters, and
+        the bytes of what it computes (or gets, in the row of x) that the backward pass reads.
+
+    Raises
+    ------
+    ValueError
+        If the shape is not known or does not fit, or `batch_size` is not positive.
+    """
+    if not isinstance(batch_size, Integral) or isinstance(batch_size, bool):
+        raise TypeError(f"batch_size: expected an integer, got {batch_size!r}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size: expected a positive integer, got {batch_size}")
+    schedule = layer._schedule(known_shape(layer, input_shape), training=True)
+    program = Program(schedule)
+    program.reserve(int(batch_size))
+    kept = _kept_bytes(schedule, batch_size)
+    header = ("layer", "output", "parameters", "bytes kept for backward")
+    rows = [("x", shape_text(schedule.x.shape, batch_size), "", f"{kept.get(None, 0):,}")]
+    seen: set[int] = set()
+    for scope in schedule.scopes:
+        own = [p for p in scope.layer._parameters.values() if id(p) not in seen]
+        seen.update(map(id, own))
+        count = sum(p.size for p in own)
+        inside = bool(scope.layer.children())
+        what = type(scope.layer).__name__ if inside else repr(scope.layer)
+        name = "  " * (scope.depth - 1) + f"{scope.path.rpartition('.')[2]} {what}".strip()
+        size = kept.get(scope.path, 0)
+        rows.append((
+            name, shape_text(scope.output.shape, batch_size),
+            f"{count:,}" if count or not inside else "", f"{size:,}" if size or not inside else "",
+        ))  # fmt: skip
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(4)]
+
+    def line(row: tuple[str, ...]) -> str:
+        left = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
+        right = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
+        return "  ".join(left + right).rstrip()
+
+    rule = "-" * (sum(widths) + 6)
+    parameters = sum(p.size for p in layer.parameters())
+    arena = parameters * schedule.dtype.itemsize
+    totals = [
+        ("parameters", f"{parameters:,} {schedule.dtype}: {arena:,} bytes, and for their gradients "
+                       f"{arena:,}"),
+        ("kept for backward", f"{sum(kept.values()):,} bytes for a batch of {batch_size}"),
+        ("program", f"{program.nbytes:,} bytes for a batch of {batch_size}; "
+                    f"{len(schedule.operations)} operations in {len(schedule.calls)} calls"),
+    ]  # fmt: skip
+    return "\n".join([
+        line(header), rule, *map(line, rows), rule,
+        *(f"{title + ':':<19}{text}" for title, text in totals),
+    ])  # fmt: skip
+
+
+def _kept_bytes(schedule: Schedule, batch_size: int) -> dict[str | None, int]:
+    """Return the bytes kept for backward by the scope that computes them; None: the caller's."""
+    maker = {}
+    for op in schedule.operations:
+        for value in op.written:
+            maker.setdefault(value, op.scope)
+    kept: dict[str | None, int] = {}
+    counted = set()
+    for value in schedule.kept_for_backward():
+        place, others = value.storage or value, value.slot and value is not schedule.x
+        if place not in counted and not others:
+            counted.add(place)
+            scope = maker.get(value)
+            kept[scope] = kept.get(scope, 0) + value.row_bytes * batch_size
+    return kept

@@ -1,0 +1,95 @@
+"""Embeddings on arrays. See :mod:`fastnn.ops`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastnn._door.arrays import as_array
+from fastnn._kernels.core import call
+from fastnn._kernels.door import floats
+
+Array = NDArray[Any]
+
+
+def _indices(index: ArrayLike, count: int) -> NDArray[np.int64]:
+    array = as_array(index, "index")
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"index: expected integers, got dtype {array.dtype}")
+    if array.size and not (array.min() >= 0 and array.max() < count):
+        raise ValueError(
+            f"index: expected numbers from 0 to {count - 1}, got {array.min()} to {array.max()}"
+        )
+    return np.require(array, np.int64, ["C", "A"])
+
+
+def embedding(index: ArrayLike, weight: ArrayLike) -> Array:
+    """Return the rows of `weight` that `index` names.
+
+    Parameters
+    ----------
+    index : array_like of int, any shape
+    weight : array_like, shape (num, dim)
+
+    Returns
+    -------
+    ndarray, shape (..., dim)
+
+    Raises
+    ------
+    TypeError
+        If `index` is not integer or `weight` no array of real numbers.
+    ValueError
+        If an index is out of range or `weight` has not two axes.
+
+    Examples
+    --------
+    >>> embedding([2, 0], [[1.0, 1.5], [2.0, 2.5], [3.0, 3.5]])
+    array([[3. , 3.5],
+           [1. , 1.5]])
+    """
+    (weight,) = floats(("weight",), weight)
+    if weight.ndim != 2:
+        raise ValueError(f"weight: expected two axes (num, dim), got shape {weight.shape}")
+    places = _indices(index, weight.shape[0])
+    y = np.empty((*places.shape, weight.shape[1]), weight.dtype)
+    call("gather_rows", weight.dtype, (y, weight, places), (weight.strides[0],), (), places.size)
+    return y
+
+
+def embedding_backward(dy: ArrayLike, index: ArrayLike, num_embeddings: int) -> Array:
+    """Return the gradient of :func:`embedding` for its weight: sums of the rows of dy by index.
+
+    Parameters
+    ----------
+    dy : array_like, shape (..., dim)
+    index : array_like of int, shape (...)
+    num_embeddings : int
+
+    Returns
+    -------
+    ndarray, shape (num_embeddings, dim)
+
+    Raises
+    ------
+    TypeError
+        If `index` is not integer or `dy` no array of real numbers.
+    ValueError
+        If an index is out of range or a shape does not fit.
+
+    Examples
+    --------
+    >>> embedding_backward([[1.0], [2.0], [3.0]], [0, 2, 0], 3).ravel()
+    array([4., 0., 2.])
+    """
+    (dy,) = floats(("dy",), dy)
+    places = _indices(index, num_embeddings)
+    if dy.ndim == 0 or dy.shape[:-1] != places.shape:
+        raise ValueError(f"dy: expected shape {(*places.shape, 'dim')}, got {dy.shape}")
+    dim = dy.shape[-1]
+    dweight = np.empty((num_embeddings, dim), dy.dtype)
+    call("embedding_backward", dy.dtype, (dweight, dy, places), (dim, places.size), (),
+         num_embeddings)
+    return dweight

@@ -1,0 +1,123 @@
+"""Activations in NumPy. See :mod:`fastnn.reference`."""
+
+from __future__ import annotations
+
+from math import erfc, pi, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+
+def exp_forward(x: Array) -> Array:
+    """e^x."""
+    return np.exp(x)
+
+
+def relu_forward(x: Array) -> Array:
+    """max(x, 0)."""
+    return np.maximum(x, 0)
+
+
+def relu_backward(dy: Array, y: Array) -> Array:
+    """dy where y > 0, else 0."""
+    return np.where(y > 0, dy, 0)
+
+
+def leaky_relu_forward(x: Array, negative_slope: float = 0.01) -> Array:
+    """x where x > 0, else negative_slope x."""
+    return np.where(x > 0, x, negative_slope * x)
+
+
+def leaky_relu_backward(dy: Array, y: Array, negative_slope: float = 0.01) -> Array:
+    """dy where y > 0, else negative_slope dy."""
+    return np.where(y > 0, dy, negative_slope * dy)
+
+
+def sigmoid_forward(x: Array) -> Array:
+    """1 / (1 + e^-x), written so that no exponential overflows."""
+    e = np.exp(-np.abs(x))
+    return np.where(x < 0, e, 1) / (1 + e)
+
+
+def sigmoid_backward(dy: Array, y: Array) -> Array:
+    """dy y (1 - y)."""
+    return dy * y * (1 - y)
+
+
+def tanh_forward(x: Array) -> Array:
+    """tanh x."""
+    return np.tanh(x)
+
+
+def tanh_backward(dy: Array, y: Array) -> Array:
+    """dy (1 - y²)."""
+    return dy * (1 - y * y)
+
+
+def gelu_forward(x: Array) -> Array:
+    """x Φ(x), Φ the normal distribution (Hendrycks and Gimpel 2016)."""
+    return x * _normal_distribution(x)
+
+
+def gelu_backward(dy: Array, x: Array) -> Array:
+    """dy (Φ(x) + x φ(x)), φ the normal density."""
+    density = np.exp(-0.5 * x * x) / sqrt(2 * pi)
+    return dy * (_normal_distribution(x) + x * density)
+
+
+def _normal_distribution(x: Array) -> Array:
+    """Φ(x) = erfc(-x / √2) / 2; NumPy has no error function, so it is Python's."""
+    return (0.5 * _erfc(x * -sqrt(0.5))).astype(x.dtype)
+
+
+_erfc = np.vectorize(erfc, otypes=[float])
+
+
+def gelu_tanh_forward(x: Array) -> Array:
+    """x (1 + tanh v) / 2 = x sigmoid(2 v), v = √(2/π) (x + 0.044715 x³)."""
+    v = sqrt(2 / pi) * (x + 0.044715 * x**3)
+    return x * sigmoid_forward(2 * v)
+
+
+def gelu_tanh_backward(dy: Array, x: Array) -> Array:
+    """dy (s + x s (1 - s) 2 v'), s = sigmoid(2 v)."""
+    v = sqrt(2 / pi) * (x + 0.044715 * x**3)
+    slope = sqrt(2 / pi) * (1 + 3 * 0.044715 * x**2)
+    s = sigmoid_forward(2 * v)
+    return dy * (s + x * s * sigmoid_forward(-2 * v) * 2 * slope)
+
+
+def silu_forward(x: Array) -> Array:
+    """x sigmoid(x) (Elfwing, Uchibe and Doya 2017)."""
+    return x * sigmoid_forward(x)
+
+
+def silu_backward(dy: Array, x: Array) -> Array:
+    """dy s (1 + x (1 - s)), s = sigmoid(x)."""
+    return dy * sigmoid_forward(x) * (1 + x * sigmoid_forward(-x))
+
+
+def softmax_forward(x: Array) -> Array:
+    """e^x / Σ e^x over each row, shifted by the row's largest so that nothing overflows."""
+    e = np.exp(x - x.max(axis=-1, keepdims=True, initial=-np.inf))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def softmax_backward(dy: Array, y: Array) -> Array:
+    """y (dy - Σ dy y)."""
+    return y * (dy - (dy * y).sum(axis=-1, keepdims=True))
+
+
+def log_softmax_forward(x: Array) -> Array:
+    """x - log Σ e^x over each row."""
+    z = x - x.max(axis=-1, keepdims=True, initial=-np.inf)
+    return z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
+
+
+def log_softmax_backward(dy: Array, y: Array) -> Array:
+    """dy - e^y Σ dy."""
+    return dy - np.exp(y) * dy.sum(axis=-1, keepdims=True)

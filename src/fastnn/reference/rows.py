@@ -1,0 +1,28 @@
+"""Sums and copies of rows in NumPy. See :mod:`fastnn.reference`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+
+def add_forward(a: Array, b: Array) -> Array:
+    """a + b."""
+    return a + b
+
+
+def copy_columns(y: Array, x: Array, cols: int, y_start: int = 0, x_start: int = 0) -> Array:
+    """y with its columns from y_start on replaced by `cols` columns of x from x_start on."""
+    result = y.copy()
+    result[:, y_start : y_start + cols] = x[:, x_start : x_start + cols]
+    return result
+
+
+def square_sum(x: Array) -> tuple[float, float]:
+    """Σ x² in double precision; and 0, or NaN if an element is not finite."""
+    return float(np.square(x, dtype=np.float64).sum()), float((x - x).sum())

@@ -1,0 +1,6 @@
+"""Training: a model, a loss and an optimizer together."""
+
+from fastnn.training.history import History
+from fastnn.training.trainer import Trainer
+
+__all__ = ["History", "Trainer"]

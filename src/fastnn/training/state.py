@@ -1,0 +1,103 @@
+"""What a trainer saves, and how it comes back: all of it, or nothing is changed."""
+
+from __future__ import annotations
+
+import json
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn._door.arrays import describe
+from fastnn.optim import Optimizer
+from fastnn.safetensors import read_safetensors, save_safetensors
+from fastnn.training.carried import CarriedState
+
+if TYPE_CHECKING:
+    from fastnn.training import Trainer
+
+__all__ = ["restore_trainer", "save_trainer"]
+
+Array = NDArray[Any]
+_KEY, _CARRIED = "fastnn.trainer", "carried."
+
+
+def _model_arrays(model: Any) -> dict[str, Array]:
+    """Return the live arrays of a model by their names in the file, random states included."""
+    arrays = {f"model.{name}": entry.data for name, entry in model._state().items()}
+    for path, layer in model._layers():
+        if layer._random_state is not None:
+            arrays[f"random.{path}"] = layer._random_state
+    return arrays
+
+
+def _optimizer_arrays(state: dict[str, dict[str, Array]]) -> dict[str, Array]:
+    return {
+        f"optimizer.{name}.{slot}": values
+        for name, slots in state.items()
+        for slot, values in slots.items()
+    }
+
+
+def save_trainer(trainer: Trainer, path: str | PathLike[str]) -> None:
+    """Write a trainer's state; see `Trainer.save`."""
+    optimizer = trainer.optimizer
+    if optimizer is None:
+        raise ValueError("optimizer: expected one whose state can be saved, got None")
+    with trainer.model._model().lock, optimizer._lock:
+        described = optimizer._describe()
+        arrays = _model_arrays(trainer.model) | _optimizer_arrays(described.pop("state"))
+        arrays |= {_CARRIED + name: state for name, state in trainer._carried.states.items()}
+        rest = {
+            "optimizer": described, "l2": trainer.l2, "clip_norm": trainer.clip_norm,
+            "stateful": trainer.stateful, "rng": trainer.rng.bit_generator.state,
+        }  # fmt: skip
+        # numpy scalars among the hyper-parameters become Python's
+        save_safetensors(path, arrays, {_KEY: json.dumps(rest, default=lambda v: v.item())})
+
+
+def restore_trainer(
+    cls: type[Trainer], path: Any, model: Any, loss: Any, optimizer: Any, comm: Any
+) -> Trainer:
+    """Read a trainer's state; see `Trainer.restore`."""
+    tensors, metadata = read_safetensors(path)
+    try:
+        saved = json.loads(metadata[_KEY])
+        rng = np.random.default_rng(0)
+        rng.bit_generator.state = saved["rng"]
+        state = dict(saved["optimizer"])
+        options = {"l2": float(saved["l2"])}
+        options |= {name: saved[name] for name in ("clip_norm", "stateful")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected a file written by Trainer.save: {error!r}") from None
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer: expected a fastnn optimizer, got {describe(optimizer)}")
+    trainer = cls(model, loss, optimizer, comm=comm, **options)
+    names = [name for name in tensors if trainer.stateful and name.startswith(_CARRIED)]
+    carried = {name.removeprefix(_CARRIED): tensors.pop(name) for name in names}
+    with model._model().lock, optimizer._lock:
+        own = _model_arrays(model)
+        states = optimizer._describe()["state"]
+        expected = own | _optimizer_arrays(states)
+        if tensors.keys() != expected.keys():
+            missing = sorted(expected.keys() - tensors.keys())
+            unknown = sorted(tensors.keys() - expected.keys())
+            raise ValueError(f"{path}: missing arrays {missing}, unknown arrays {unknown}")
+        for name, array in expected.items():
+            if (tensors[name].shape, tensors[name].dtype) != (array.shape, array.dtype):
+                raise ValueError(
+                    f"{path}: {name}: expected {describe(array)}, got {describe(tensors[name])}"
+                )
+        state["state"] = {
+            name: {slot: tensors[f"optimizer.{name}.{slot}"] for slot in slots}
+            for name, slots in states.items()
+        }
+        try:
+            optimizer.load_state_dict(state)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from error
+        for name, array in own.items():
+            array[...] = tensors[name]
+        trainer._rng, trainer._carried = rng, CarriedState(carried)
+    return trainer
