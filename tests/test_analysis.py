@@ -6,6 +6,7 @@ import pytest
 import fastnn
 from fastnn import losses
 from fastnn.analysis import dominant_eigenvalue, suggest_lr
+from fastnn.layers.model import arenas
 
 RNG = np.random.default_rng(3)
 X, Y = RNG.normal(size=(40, 3)), RNG.normal(size=(40, 1))
@@ -20,24 +21,23 @@ def mlp(dtype="float64", *more):
 
 def hessian(model, loss, x, y, epsilon=1e-5):
     """Central differences of gradients, parameter by parameter."""
-    trainer, engine = fastnn.Trainer(model, loss, None), model._model()
+    trainer, ((data, grad),) = fastnn.Trainer(model, loss, None), arenas(model.parameters())
     columns = []
-    for i, value in enumerate(engine.data.copy()):
+    for i, value in enumerate(data.copy()):
         pair = []
         for sign in 1, -1:
-            engine.data[i] = value + sign * epsilon
+            data[i] = value + sign * epsilon
             trainer.step(x, y)
-            pair.append(engine.grad.copy())
-        engine.data[i] = value
+            pair.append(grad.copy())
+        data[i] = value
         columns.append((pair[0] - pair[1]) / (2 * epsilon))
     matrix = np.array(columns)
     return (matrix + matrix.T) / 2
 
 
 def everything(model):
-    engine = model._model()
     return [
-        engine.data.tobytes(), engine.grad.tobytes(), [p.grad_ready for p in model.parameters()],
+        [(p.array.tobytes(), p.grad_array.tobytes()) for p in model.parameters()], [p.grad_ready for p in model.parameters()],
         {name: value.tobytes() for name, value in model.state_dict().items()},
         [a._random_state.tobytes() for _, a in model._layers() if a._random_state is not None],
     ]  # fmt: skip

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn._kernels.program import Program
+from fastnn._kernels.program import Memory, Program, Version
 
 
 def model():
@@ -45,7 +45,7 @@ Sequential           (32, 10)
 -------------------------------------------------------------------
 parameters:        9,610 float32: 38,440 bytes, and for their gradients 38,440
 kept for backward: 24,576 bytes for a batch of 32
-program:           32,960 bytes for a batch of 32; 8 operations in 6 calls"""
+program:           41,152 bytes for a batch of 32; 9 operations in 7 calls"""
 
 
 @pytest.mark.parametrize("batch_size", [1, 32, np.int64(100)])
@@ -66,7 +66,7 @@ def test_the_numbers_of_a_summary(batch_size):
     places = {value.storage or value: value.row_bytes for value in schedule.kept_for_backward()}
     kept = batch_size * sum(places.values())
     assert f"kept for backward: {kept:,} bytes" in text
-    program = Program(schedule)
+    program = Program(schedule, Memory(), Version())
     program.reserve(int(batch_size))
     assert f"program:           {program.nbytes:,} bytes" in text
     assert f"{len(schedule.operations)} operations in {len(schedule.calls)} calls" in text
@@ -113,6 +113,7 @@ def test_the_graph_of_a_small_model_as_text():
     assert small().graph() == """\
 Sequential (float32): x (batch, 64) -> y (batch, 10)
 forward
+     x (batch, 64) = copy_columns(given)
   0  v2 (batch, 128) = linear_forward(x, 0.weight, 0.bias)
   1  then v3 (batch, 128) = relu_forward(v2)  (in place)
   2  y (batch, 10) = linear_forward(v3, 2.weight, 2.bias)

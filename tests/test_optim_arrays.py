@@ -9,15 +9,15 @@ import pytest
 from fastnn import optim
 from fastnn._door.arrays import as_target
 from fastnn._kernels.door import as_input
+from fastnn.layers import Parameter
 from fastnn.ops import optim as ops
 
 
-class Parameter:
-    """What an optimizer needs of a layer's parameter."""
-
-    def __init__(self, name, data):
-        self.name, self.data, self.grad = name, data, np.zeros_like(data)
-        self.shape, self.grad_ready = data.shape, False
+def placed(name, data):
+    """A parameter of no layer."""
+    parameter = Parameter(None, name, data.shape, None)
+    parameter.place(name, data, np.zeros_like(data))
+    return parameter
 
 
 def unaligned(shape, dtype, offset=1):
@@ -118,25 +118,23 @@ def test_gradients_are_converted_and_never_changed():
 
 
 def test_parameters_bring_their_own_gradients():
-    one, two = (Parameter(name, np.ones(3, np.float32)) for name in ("a.weight", "a.bias"))
+    one, two = (placed(name, np.ones(3, np.float32)) for name in ("a.weight", "a.bias"))
     optimizer = optim.Adam([one, two], 0.1)
     with pytest.raises(RuntimeError, match=r"a\.weight has no gradient yet"):
         optimizer.step()
     for parameter in (one, two):
         parameter.grad[:] = 1
-        parameter.grad_ready = True
     optimizer.step()
     assert np.allclose(one.data, 0.9)
     assert list(optimizer.state_dict()["state"]) == ["a.weight", "a.bias"]
-    moved = one.data.copy()
-    one.data = moved  # the model has moved its arena
+    one.data = np.full(3, 0.5)  # copied into place
     optimizer.step()
-    assert np.allclose(moved, 0.8)
+    assert np.allclose(one.data, 0.4)
     assert np.allclose(two.data, 0.8)
 
 
 def test_parameters_of_one_name_are_told_apart():
-    pair = [Parameter("0.weight", np.ones(2)), Parameter("0.weight", np.ones(2))]
+    pair = [placed("0.weight", np.ones(2)) for _ in range(2)]
     assert len(optim.SGD(pair, 0.1, 0.9).state_dict()["state"]) == 2
 
 

@@ -4,12 +4,14 @@ import os
 import subprocess
 import sys
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 import fastnn
 from fastnn import losses, optim
-from fastnn._kernels.program import Program
+from fastnn._kernels.program import Memory, Program, Version
 from fastnn._planning import builder as planning
 from fastnn._planning.schedule import Schedule
 from fastnn.training.plan import make_program
@@ -117,7 +119,7 @@ def test_threads_run_serial_operations_once(rng, threads):
 
 def test_the_first_gradient_of_the_input_is_not_computed_for_a_loss():
     model = fastnn.Sequential(fastnn.Linear(8, 4), fastnn.ReLU(), fastnn.Linear(4, 2))
-    program, shape = make_program(model, (8,), losses.resolve("mse"))
+    program, shape, _ = make_program(model, (8,), losses.resolve("mse"))
     assert shape == (2,)
     kernels = [op.kernel for op in program.schedule.operations]
     assert kernels.count("linear_backward_input") == 1
@@ -148,7 +150,7 @@ def test_no_two_values_that_live_at_once_share_memory():
 
 def test_accepts_only_what_needs_no_conversion():
     model = fastnn.Sequential(fastnn.Linear(4, 3), rng=0)
-    program, _ = make_program(model, (4,), losses.resolve("cross_entropy"))
+    program, *_ = make_program(model, (4,), losses.resolve("cross_entropy"))
     x, y, w = np.ones((5, 4), np.float32), np.zeros(5, np.int64), np.ones(5, np.float32)
     assert program.accepts(x, y, None)
     assert program.accepts(x, y, w)
@@ -165,10 +167,8 @@ def test_accepts_only_what_needs_no_conversion():
         (np.float32(3), y, None), (None, y, None),
     ):  # fmt: skip
         assert not program.accepts(*wrong)
-    ignoring = losses.resolve("cross_entropy").__class__(
-        "cross_entropy", "cross_entropy_loss", "labels", False, (0.0,), ignore_index=-1
-    )
-    program, _ = make_program(model, (4,), ignoring)
+    ignoring = losses.resolve(partial(losses.cross_entropy, ignore_index=-1))
+    program, *_ = make_program(model, (4,), ignoring)
     assert program.accepts(x, y - 1, None)
     assert not program.accepts(x, y - 2, None)
 
@@ -178,15 +178,13 @@ def test_values_and_scalars_of_a_program():
     x = builder.value((3,), "x", slot="x")
     y = builder.value((3,), "y")
     builder.forward("leaky_relu_forward", [y, x], sizes=(3,), scalars=(planning.Scalar("slope"),))
-    program = Program(Schedule.of(builder, [y]))
+    program = Program(Schedule.of(builder, [y]), Memory(), Version())
     assert program.has_slot("x")
     assert not program.has_slot("y")
     given, out = np.array([[-1.0, 0.0, 2.0]]), np.empty((1, 3))
-    program.bind("x", given)
-    program.bind("nothing of that name", given)
     for slope in (0.5, 0.25):
         program.set_scalar("slope", slope)
-        program.forward(1)
+        program.forward(1, {"x": given, "nothing of that name": given})
         program.read(y, out)
         np.testing.assert_array_equal(out, [[-slope, 0, 2]])
 
@@ -196,7 +194,7 @@ def test_an_unknown_kernel_is_refused():
     x, y = builder.value((3,), "x", slot="x"), builder.value((3,), "y")
     builder.forward("no_such_kernel", [y, x])
     with pytest.raises(KeyError, match="no_such_kernel"):
-        Program(Schedule.of(builder, [y]))
+        Program(Schedule.of(builder, [y]), Memory(), Version())
 
 
 def test_dropout_is_the_same_for_any_threads_and_differs_from_step_to_step(rng, threads):

@@ -66,13 +66,13 @@ def test_a_failed_restore_changes_nothing(tmp_path):
     model, optimizer = resumable(3)
     trainer = fastnn.Trainer(model, "cross_entropy", optimizer)
     trainer.step(X, LABELS)
-    before, stream = state(trainer), model._model().rng.bit_generator.state
+    before, stream = state(trainer), model._stream.bit_generator.state
 
     def refused(error=ValueError, model=model, optimizer=optimizer):
         with pytest.raises(error):
             fastnn.Trainer.restore(bad, model, "cross_entropy", optimizer)
         assert_same(before, state(trainer))
-        assert model._model().rng.bit_generator.state == stream or model is not trainer.model
+        assert model._stream.bit_generator.state == stream or model is not trainer.model
 
     refused(FileNotFoundError)
     for length in (0, 7, 8, 100, len(content) - 1):

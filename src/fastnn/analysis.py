@@ -238,27 +238,27 @@ class _Gradients:
         self.model, self.loss, self.x, self.y, self.epsilon = model, loss, x, y, epsilon
 
     def __enter__(self) -> _Gradients:
-        self.engine = self.model._model()
+        self.built = self.model._built()
         self.parameters = self.model.parameters()
         if not sum(parameter.size for parameter in self.parameters):
             raise ValueError("model: expected at least one parameter, got none")
         self.trainer = Trainer(self.model, self.loss, None)
-        self.engine.lock.acquire()
+        self.built.lock.__enter__()
         try:
             self.flags = [parameter.grad_ready for parameter in self.parameters]
-            self.pending = self.engine.pending
+            self.built.pending = None
             layers = [layer for _, layer in self.model._layers()]
             self.random = _copies(r for r in (a._random_state for a in layers) if r is not None)
             self.saved = _copies(
-                [self.engine.data, self.engine.grad]
-                + [buffer.data for layer in layers for buffer in layer._buffers.values()]
+                [array for p in self.parameters for array in (p.array, p.grad_array)]
+                + [buffer.array for layer in layers for buffer in layer._buffers.values()]
             )
-            self.theta = self._flat("data")
+            self.theta = self._flat("array")
             if self.epsilon is None:
-                unit = float(np.finfo(self.engine.dtype).eps)
+                unit = float(np.finfo(self.built.dtype).eps)
                 self.epsilon = unit ** (1 / 3) * (1 + float(np.linalg.norm(self.theta)))
         except BaseException:
-            self.engine.lock.release()
+            self.built.lock.__exit__(None, None, None)
             raise
         return self
 
@@ -266,11 +266,9 @@ class _Gradients:
         try:
             _put_back(self.saved + self.random)
             for parameter, ready in zip(self.parameters, self.flags, strict=True):
-                parameter.grad_ready = ready
-            if self.engine.pending is not self.pending:  # its program has seen other parameters
-                self.engine.pending = None
+                parameter._ready = ready
         finally:
-            self.engine.lock.release()
+            self.built.lock.__exit__(None, None, None)
 
     def _flat(self, what: str) -> Vector:
         arrays = [getattr(parameter, what).ravel() for parameter in self.parameters]
@@ -281,10 +279,10 @@ class _Gradients:
         _put_back(self.random)
         start = 0
         for parameter in self.parameters:
-            parameter.data[...] = theta[start : start + parameter.size].reshape(parameter.shape)
+            parameter.array[...] = theta[start : start + parameter.size].reshape(parameter.shape)
             start += parameter.size
         self.trainer.step(self.x, self.y)
-        gradient = self._flat("grad")
+        gradient = self._flat("grad_array")
         if not np.isfinite(gradient).all():
             raise ValueError("model: expected finite gradients on this batch, got NaN or infinity")
         return gradient

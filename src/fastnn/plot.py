@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn import ops
-from fastnn._kernels.program import Program
+from fastnn._kernels.program import Memory, Program, Version
 from fastnn._planning.builder import Builder
 from fastnn._planning.schedule import Schedule
 from fastnn.callbacks import RISING
@@ -344,11 +344,11 @@ def dead_fractions(model: Any, x: ArrayLike) -> dict[str, float]:
     >>> layer.weight.shape
     (4, 1)
     >>> model = fastnn.Sequential(layer, fastnn.ReLU())
-    >>> model.load_state_dict({"0.weight": np.ones((4, 1)), "0.bias": [0, 0, 0, -10]})
+    >>> _ = model.load_state_dict({"0.weight": np.ones((4, 1)), "0.bias": [0, 0, 0, -10]})
     >>> plot.dead_fractions(model, np.linspace(-1, 1, 50)[:, None])
     {'1': 0.25}
     """
-    dtype = model._model().dtype
+    dtype = model._built().dtype
     samples: np.ndarray = model._as_input(x, dtype)
     if samples.ndim < 2 or len(samples) == 0:
         raise ValueError(f"x: expected shape (batch, ...), got {samples.shape}")
@@ -356,12 +356,12 @@ def dead_fractions(model: Any, x: ArrayLike) -> dict[str, float]:
     builder.plan(model, model._input(builder, samples.shape[1:]))
     outputs = {s.path: s.output for s in builder.scopes if isinstance(s.layer, ReLU)}
     # Planned as results, the outputs of all these layers keep memory of their own.
-    program = Program(Schedule.of(builder, list(outputs.values())))
+    schedule = Schedule.of(builder, list(outputs.values()))
+    program = Program(schedule, Memory(), Version())
     fired = {path: np.zeros(y.shape[-1], bool) for path, y in outputs.items()}
     for start in range(0, len(samples), 1024):
         batch = samples[start : start + 1024]
-        program.bind("x", batch)
-        program.forward(len(batch))
+        program.forward(len(batch), {"x": batch})
         for path, y in outputs.items():
             values = np.empty((len(batch), *y.shape), y.dtype)
             program.read(y, values)

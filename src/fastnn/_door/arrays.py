@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Array = NDArray[Any]
+
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 

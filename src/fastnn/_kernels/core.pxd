@@ -50,7 +50,13 @@ cdef extern from "program.h":
         const int *failed
         int keep_denormals
 
+cdef class Scratch:
+    cdef void *data
+    cdef int blocks
+
 cdef fastnn_kernel find_kernel(str name, bint is_double) except NULL
 cdef int thread_limit() noexcept nogil
 cdef void execute(const fastnn_run *run) noexcept nogil
 cdef double sum_losses(const void *values, ptrdiff_t n, bint is_double) noexcept nogil
+cdef Scratch take_scratch(fastnn_run *run)
+cdef void give_back(Scratch scratch)

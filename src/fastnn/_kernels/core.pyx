@@ -177,8 +177,6 @@ def total(cnp.ndarray x):
 
 cdef class Scratch:
     """Aligned memory for the kernels' packing, `blocks` times FASTNN_SCRATCH bytes."""
-    cdef void *data
-    cdef int blocks
 
     def __cinit__(self, int blocks=1):
         self.data = NULL
@@ -189,13 +187,24 @@ cdef class Scratch:
     def __dealloc__(self):
         free(self.data)
 
-    @property
-    def address(self):
-        return <uintptr_t>self.data
 
-
-# Scratch memory that no call is using. Calls run without the GIL, so each takes its own.
+# Scratch memory that no run is using. Runs go on without the GIL, so each takes its own.
 cdef list spare_scratch = []
+
+
+cdef Scratch take_scratch(fastnn_run *run):
+    """Scratch memory for a run with its number of threads; `give_back` after it."""
+    cdef Scratch scratch = None
+    if spare_scratch:
+        scratch = <Scratch>spare_scratch.pop()
+    if scratch is None or scratch.blocks < run.threads:
+        scratch = Scratch(run.threads)
+    run.scratch = <char *>scratch.data
+    return scratch
+
+
+cdef void give_back(Scratch scratch):
+    spare_scratch.append(scratch)
 
 
 cdef class Pace:
@@ -231,7 +240,7 @@ def call(str name, cnp.dtype dtype, tuple pointers, tuple sizes=(), tuple scalar
     cdef fastnn_args *args = &single.op.args
     cdef int never = 0
     cdef Py_ssize_t i
-    cdef Scratch scratch = None
+    cdef Scratch scratch
     cdef Pace pace
     memset(&single, 0, sizeof(single))
     single.op.kernel = find_kernel(name, dtype.type_num == cnp.NPY_DOUBLE)
@@ -253,11 +262,7 @@ def call(str name, cnp.dtype dtype, tuple pointers, tuple sizes=(), tuple scalar
         run.threads = thread_limit()
         pace = pace_of((<uintptr_t>single.op.kernel, sizes, items))
         run.pace = &pace.known
-    if spare_scratch:
-        scratch = <Scratch>spare_scratch.pop()
-    if scratch is None or scratch.blocks < run.threads:
-        scratch = Scratch(run.threads)
-    run.scratch = <char *>scratch.data
+    scratch = take_scratch(&run)
     with nogil:
         execute(&run)
-    spare_scratch.append(scratch)
+    give_back(scratch)

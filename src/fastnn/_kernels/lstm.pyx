@@ -1,14 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 # cython: binding=True, embedsignature=False
-"""Streams and short sequences, where handling arrays in Python would take longer than the work."""
+"""One step of an LSTM, where handling arrays in Python would take longer than the work."""
 
 cimport numpy as cnp
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from fastnn._kernels.core cimport fastnn_args, fastnn_kernel, find_kernel
-from fastnn._kernels.door cimport empty
-from fastnn._kernels.program cimport Program
 
 cnp.import_array()
 
@@ -65,62 +63,3 @@ def lstm_step(x, h, c, weight_ih, weight_hh, bias):
         kernel(&args, 0, batch, scratch)
     free(scratch)
     return new_h, new_c
-
-
-cdef void bind(Program program, str name, cnp.ndarray array):
-    """Point the slot `name` at an array, or at nothing."""
-    program._bind(program.slots.get(name, -1), NULL if array is None else cnp.PyArray_DATA(array))
-
-
-cdef void bind_cells(Program program, list names, cnp.ndarray states):
-    """Point the slot of each cell at its part of `states`, or all at nothing."""
-    cdef Py_ssize_t i
-    cdef char *address = NULL
-    for i in range(len(names)):
-        if states is not None:
-            address = cnp.PyArray_BYTES(states) + i * cnp.PyArray_STRIDE(states, 0)
-        program._bind(program.slots.get(names[i], -1), address)
-
-
-def lstm_forward(Program program, dict slots, tuple shape, cnp.ndarray x, cnp.ndarray initial,
-                 cnp.ndarray lengths):
-    """Run whole sequences through `program`; return y and the final states, interleaved.
-
-    `slots` has for each kind of state the slot of each cell, `shape` is that of the states of one
-    kind.
-    """
-    cdef Py_ssize_t rows = cnp.PyArray_DIM(x, 0)
-    cdef cnp.ndarray y = empty((rows, *program.schedule.y.shape), x.descr)
-    cdef cnp.ndarray final = empty((shape[0], shape[1], 2, shape[2]), x.descr)
-    try:
-        bind(program, "x", x)
-        bind(program, "y", y)
-        bind(program, "lengths", lengths)
-        bind_cells(program, slots["initial"], initial)
-        bind_cells(program, slots["final"], final)
-        program.forward(rows)
-    finally:  # others run this program too: Trainer.predict does
-        bind(program, "lengths", None)
-        bind_cells(program, slots["initial"], None)
-        bind_cells(program, slots["final"], None)
-    return y, final
-
-
-def lstm_backward(Program program, dict slots, tuple shape, cnp.ndarray x, cnp.ndarray dy,
-                  cnp.ndarray dfinal, cnp.ndarray lengths, bint accumulate):
-    """Run the backward pass of `lstm_forward`; return dx and the initial states' gradients."""
-    cdef cnp.ndarray dx = empty((<object>x).shape, x.descr)
-    cdef cnp.ndarray dinitial = empty((shape[0], shape[1], 2, shape[2]), x.descr)
-    try:
-        bind(program, "dy", dy)
-        bind(program, "dx", dx)
-        bind(program, "lengths", lengths)
-        bind_cells(program, slots["dfinal"], dfinal)
-        bind_cells(program, slots["dinitial"], dinitial)
-        program.set_accumulate(accumulate)
-        program.backward(cnp.PyArray_DIM(x, 0))
-    finally:
-        bind(program, "lengths", None)
-        bind_cells(program, slots["dfinal"], None)
-        bind_cells(program, slots["dinitial"], None)
-    return dx, dinitial

@@ -10,35 +10,56 @@ cdef struct Patch:
     ptrdiff_t value  # slot, storage, factor or scalar name
 
 
+cdef class Version:
+    cdef public Py_ssize_t value
+
+
+cdef class Memory:
+    cdef readonly object data
+    cdef char *start
+    cdef Py_ssize_t size, moved
+
+    cdef int grow(self, Py_ssize_t size) except -1
+
+
+cdef class Failure:
+    cdef object error
+    cdef int failed
+
+
 cdef class Program:
     cdef readonly object schedule
-    cdef readonly Py_ssize_t capacity
+    cdef readonly Memory memory
+    cdef readonly Py_ssize_t capacity, nbytes  # rows, and bytes of the block, laid out so far
+    cdef Version version
+    cdef Py_ssize_t planned, moved  # versions of the model and of the block
+    cdef bint has_python
+    cdef Py_ssize_t minimum_rows
+    cdef public Py_ssize_t marked  # as of which forgetting its gradients are known to be ready
     cdef fastnn_call *calls
     cdef fastnn_op *epilogues
     cdef Py_ssize_t call_count, forward_count
     cdef Patch *patches
     # patches in the order of kind: slots, storages, sizes, scalars, accumulates
     cdef Py_ssize_t slot_end, storage_end, size_end, scalar_end, patch_end
-    cdef dict slots, storages, scalars
-    cdef list slot_values, keep
-    cdef object memory, scratch
+    cdef dict slots, storages, scalars, bound
+    cdef list slot_values, slot_names, keep
+    cdef Failure failure
     cdef char **addresses
-    cdef int scratch_threads
     cdef fastnn_pace paces[4]  # of backward, forward and whole runs
-    cdef int failed
-    cdef object error
     cdef double work_per_row
     cdef uint64_t **random_states
     cdef Py_ssize_t random_count
 
     cpdef reserve(self, Py_ssize_t rows)
-    cpdef bind(self, str name, array)
+    cdef Py_ssize_t _reserve_more(self, Py_ssize_t offset, Py_ssize_t rows) except -1
+    cdef int _bind_all(self, dict arrays) except -1
     cdef void _bind(self, ptrdiff_t slot, void *address) noexcept nogil
     cpdef set_scalar(self, str name, double value)
     cdef void _set_scalar(self, ptrdiff_t scalar, double value) noexcept nogil
-    cpdef set_accumulate(self, bint accumulate)
     cdef int _fill(self, fastnn_op *target, operation, list found) except -1
     cdef int _threads(self, Py_ssize_t rows) noexcept nogil
     cdef int _prepare(self, fastnn_run *run, Py_ssize_t rows, int first, int last) except -1
     cdef int _raise(self) except -1
+    cdef int _run(self, Py_ssize_t rows, int first, int last, dict arrays) except -1
     cdef void _advance(self) noexcept nogil

@@ -10,10 +10,8 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from fastnn._kernels.core cimport (
-    FASTNN_BY_ITEMS, FASTNN_BY_ROWS, FASTNN_SERIAL, execute, fastnn_args,
-    fastnn_call, fastnn_op, fastnn_run, find_kernel, thread_limit)
-
-from fastnn._kernels.core import Scratch
+    FASTNN_BY_ITEMS, FASTNN_BY_ROWS, FASTNN_SERIAL, Scratch, execute, fastnn_args, fastnn_call,
+    fastnn_op, fastnn_run, find_kernel, give_back, take_scratch, thread_limit)
 
 cnp.import_array()
 
@@ -40,25 +38,70 @@ class Scalar:
         self.name = name
 
 
+cdef class Version:
+    """A number that grows whenever something that plans have captured changes."""
+
+    def __init__(self):
+        self.value = 0
+
+
+cdef class Memory:
+    """A block of memory that programs of a model use one after the other."""
+
+    def __init__(self):
+        self.size = self.moved = 0
+
+    @property
+    def nbytes(self):
+        """Bytes of the block."""
+        return self.size
+
+    cdef int grow(self, Py_ssize_t size) except -1:
+        """Make room for `size` bytes; what is there is lost, and the block may move."""
+        if size > self.size:
+            # a little more than asked for, so that ever longer inputs seldom move it
+            size = max(size, self.size + self.size // 4)
+            self.data, self.size = None, 0  # the old block goes before the new one comes
+            self.data = np.empty(size + 64, np.uint8)
+            self.start = <char *>(
+                (<uintptr_t>cnp.PyArray_DATA(<cnp.ndarray>self.data) + 63) // 64 * 64)
+            self.size = size
+            self.moved += 1
+        return 0
+
+
+cdef class Failure:
+    """Where a Python function that raised leaves its error."""
+
+
 cdef class PythonCall:
     """A Python function as a kernel: gets an array for every pointer of the operation."""
     cdef object function, types
-    cdef Program program
+    cdef list owners  # of the pointers' memory: a Memory, or the name of a slot
+    cdef dict bound   # the caller's arrays by slot
+    cdef Failure failure
 
-    def __init__(self, Program program, operation):
-        self.program = program
-        self.function = operation.python
+    def __init__(self, operation, Memory memory, dict bound, Failure failure):
+        self.function, self.bound, self.failure = operation.python, bound, failure
         self.types = [(p.dtype, p.shape) for p in operation.pointers]
+        self.owners = [memory if p.root.slot is None else p.root.slot for p in operation.pointers]
 
     cdef int run(self, const fastnn_args *args) except -1:
-        cdef cnp.npy_intp rows = args.n[0]
+        cdef cnp.npy_intp shape[64]
+        cdef cnp.ndarray array
+        cdef Py_ssize_t i, axis
         arrays = []
-        for i, (dtype, shape) in enumerate(self.types):
-            size = rows * dtype.itemsize
-            for extent in shape:
-                size *= extent
-            memory = <cnp.npy_uint8[:size]><cnp.npy_uint8 *>args.p[i] if size else b""
-            arrays.append(np.frombuffer(memory, dtype).reshape((rows, *shape)))
+        for i, (dtype, extents) in enumerate(self.types):
+            shape[0] = args.n[0]
+            for axis, extent in enumerate(extents):
+                shape[1 + axis] = extent
+            array = cnp.PyArray_SimpleNewFromData(
+                1 + len(extents), shape, dtype.num, args.p[i])
+            # what the function keeps must stay readable when the block has gone
+            owner = self.owners[i]
+            cnp.set_array_base(
+                array, (<Memory>owner).data if type(owner) is Memory else self.bound.get(owner))
+            arrays.append(array)
         self.function(*arrays)
         return 0
 
@@ -70,25 +113,32 @@ cdef void python_kernel(const fastnn_args *args, ptrdiff_t begin, ptrdiff_t end,
         try:
             call.run(args)
         except BaseException as error:  # the executor stops; run() raises it
-            call.program.error = error
-            call.program.failed = 1
+            call.failure.error = error
+            call.failure.failed = 1
 
 
 cdef class Program:
-    """The kernel calls of a model for one input shape, over buffers laid out once.
+    """The kernel calls of a model for one input shape, over memory that programs share.
 
     Serves every batch up to its capacity; a larger batch makes it lay out its buffers anew.
 
     Parameters
     ----------
     schedule : fastnn._planning.schedule.Schedule
+    memory : Memory
+        Where the buffers lie; what a run leaves there lasts until the next run of any program.
+    version : Version
+        Of the model that was planned.
     """
 
-    def __init__(self, schedule):
-        self.schedule = schedule
-        self.keep = []
+    def __init__(self, schedule, Memory memory, Version version):
+        self.schedule, self.memory = schedule, memory
+        self.version, self.planned = version, version.value
+        self.failure, self.minimum_rows = Failure(), schedule.minimum_rows
+        self.marked = -1
+        self.keep, self.bound = [], {}
         self.slots, self.storages, self.scalars = {}, {}, {}
-        self.slot_values = []
+        self.slot_values, self.slot_names = [], []
         self.capacity = -1
         self._compile(schedule)
 
@@ -153,8 +203,9 @@ cdef class Program:
         cdef uintptr_t address = <uintptr_t>args
         slots, storages, sizes, scalars, accumulates = found
         if operation.python is not None:
-            call = PythonCall(self, operation)
+            call = PythonCall(operation, self.memory, self.bound, self.failure)
             self.keep.append(call)
+            self.has_python = True
             target.kernel = python_kernel
             args.p[9] = <void *>call
         else:
@@ -170,6 +221,7 @@ cdef class Program:
             if root.slot is not None:
                 if root.slot not in self.slots:
                     self.slots[root.slot] = len(self.slots)
+                    self.slot_names.append(root.slot)
                     self.slot_values.append(root)
                 slots.append((address, i, self.slots[root.slot]))
             else:
@@ -196,39 +248,51 @@ cdef class Program:
     cpdef reserve(self, Py_ssize_t rows):
         """Lay out the buffers for batches of up to `rows` rows."""
         cdef Py_ssize_t i, offset = 0, at
-        cdef char *start
-        if rows <= self.capacity:
-            return
+        rows = max(rows, self.capacity)
         offsets = []
         for storage in self.storages:
             offsets.append(offset)
             # an odd number of cache lines apart, so that buffers do not share cache sets
-            offset += (max(rows, 1) * storage.row_bytes + 63) // 64 * 64 + 64
-        memory = np.empty(offset + 64, np.uint8)
-        start = <char *>((<uintptr_t>cnp.PyArray_DATA(<cnp.ndarray>memory) + 63) // 64 * 64)
+            offset += (storage.bytes + rows * storage.row_bytes + 63) // 64 * 64 + 64
+        offset += self._reserve_more(offset, rows)
+        self.memory.grow(offset)
         for i in range(len(offsets)):
             at = offsets[i]
-            self.addresses[i] = start + at
+            self.addresses[i] = self.memory.start + at
         for i in range(self.slot_end, self.storage_end):
             self.patches[i].args.p[self.patches[i].index] = self.addresses[self.patches[i].value]
-        self.memory = memory
-        self.capacity = rows
+        self.capacity, self.nbytes, self.moved = rows, offset, self.memory.moved
+
+    cdef Py_ssize_t _reserve_more(self, Py_ssize_t offset, Py_ssize_t rows) except -1:
+        """Bytes that a subclass needs behind the buffers, from `offset` on."""
+        return 0
+
+    def check_rows(self, Py_ssize_t rows):
+        """Raise ValueError if there are too few rows for the statistics of the batch."""
+        if rows < self.minimum_rows:
+            raise ValueError(f"x: expected at least {self.minimum_rows} rows for the "
+                             f"statistics of the batch, got {rows}")
 
     @property
-    def nbytes(self):
-        """Bytes of the buffers laid out so far."""
-        return 0 if self.memory is None else self.memory.nbytes
+    def current(self):
+        """Whether the model is still as it was planned."""
+        return self.version.value == self.planned
 
     def has_slot(self, str name):
         """Return whether an operation reads or writes the array `name` of the caller."""
         return name in self.slots
 
-    cpdef bind(self, str name, array):
-        """Point the slot `name` at a checked array, or at nothing."""
-        cdef void *address = NULL
-        if array is not None:
-            address = cnp.PyArray_DATA(<cnp.ndarray>array)
-        self._bind(self.slots.get(name, -1), address)
+    cdef int _bind_all(self, dict arrays) except -1:
+        """Point every slot at its array of the caller, or at nothing."""
+        cdef Py_ssize_t i
+        cdef void *address
+        for i in range(len(self.slot_names)):
+            array = arrays.get(self.slot_names[i])
+            address = NULL if array is None else cnp.PyArray_DATA(<cnp.ndarray>array)
+            self._bind(i, address)
+        if self.has_python:
+            self.bound.update(arrays)
+        return 0
 
     cdef void _bind(self, ptrdiff_t slot, void *address) noexcept nogil:
         cdef Py_ssize_t i
@@ -251,12 +315,6 @@ cdef class Program:
             if self.patches[i].value == scalar:
                 self.patches[i].args.s[self.patches[i].index] = value
 
-    cpdef set_accumulate(self, bint accumulate):
-        """Make the parameter gradients of the runs to come add to what stands there."""
-        cdef Py_ssize_t i
-        for i in range(self.scalar_end, self.patch_end):
-            self.patches[i].args.accumulate = accumulate
-
     cdef int _threads(self, Py_ssize_t rows) noexcept nogil:
         cdef int limit = thread_limit()
         cdef double work = self.work_per_row * rows
@@ -269,29 +327,25 @@ cdef class Program:
     cdef int _prepare(self, fastnn_run *run, Py_ssize_t rows, int first, int last) except -1:
         """Fill in everything of a run that does not change from batch to batch."""
         cdef Py_ssize_t i
-        if rows < self.schedule.minimum_rows:
-            raise ValueError(f"x: expected at least {self.schedule.minimum_rows} rows for the "
-                             f"statistics of the batch, got {rows}")
-        self.reserve(rows)
+        if rows < self.minimum_rows:
+            self.check_rows(rows)
+        if rows > self.capacity or self.moved != self.memory.moved:
+            self.reserve(rows)
         run.threads = self._threads(rows)
         run.pace = &self.paces[2 * (first == 0) + (last == self.call_count)]
-        if run.threads > self.scratch_threads:
-            self.scratch = Scratch(run.threads)
-            self.scratch_threads = run.threads
-        run.scratch = <char *><uintptr_t>self.scratch.address
         run.calls = self.calls + first
         run.count = last - first
         run.rows = rows
         run.update = NULL
-        run.failed = &self.failed
+        run.failed = &self.failure.failed
         run.keep_denormals = 0
-        self.failed = 0
+        self.failure.failed = 0
         for i in range(self.storage_end, self.size_end):
             self.patches[i].args.n[self.patches[i].index] = rows * self.patches[i].value
         return 0
 
     cdef int _raise(self) except -1:
-        error, self.error, self.failed = self.error, None, 0
+        error, self.failure.error, self.failure.failed = self.failure.error, None, 0
         raise error
 
     cdef void _advance(self) noexcept nogil:
@@ -299,21 +353,30 @@ cdef class Program:
         for i in range(self.random_count):
             self.random_states[i][1] += 1
 
-    def forward(self, Py_ssize_t rows):
-        """Run the forward pass on the arrays that are bound."""
+    cdef int _run(self, Py_ssize_t rows, int first, int last, dict arrays) except -1:
         cdef fastnn_run run
-        self._prepare(&run, rows, 0, self.forward_count)
-        self._advance()
+        cdef Scratch scratch
+        self._prepare(&run, rows, first, last)
+        self._bind_all(arrays)
+        scratch = take_scratch(&run)
+        if first == 0:
+            self._advance()
         with nogil:
             execute(&run)
-        if self.failed:
+        give_back(scratch)
+        if self.has_python:
+            self.bound.clear()
+        if self.failure.failed:
             self._raise()
+        return 0
 
-    def backward(self, Py_ssize_t rows):
-        """Run the backward pass and the parameter gradients."""
-        cdef fastnn_run run
-        self._prepare(&run, rows, self.forward_count, self.call_count)
-        with nogil:
-            execute(&run)
-        if self.failed:
-            self._raise()
+    def forward(self, Py_ssize_t rows, dict arrays):
+        """Run the forward pass on checked arrays, by the slots that they are for."""
+        self._run(rows, 0, self.forward_count, arrays)
+
+    def backward(self, Py_ssize_t rows, dict arrays, bint accumulate=False):
+        """Run the backward pass and the parameter gradients, which may add to what is there."""
+        cdef Py_ssize_t i
+        for i in range(self.scalar_end, self.patch_end):
+            self.patches[i].args.accumulate = accumulate
+        self._run(rows, self.forward_count, self.call_count, arrays)

@@ -2,15 +2,16 @@ from typing import Any
 
 import numpy as np
 
-from fastnn._kernels.program import Program
+from fastnn._kernels.program import Memory, Program, Version
 from fastnn._kernels.update import UpdateTable
 
 class TrainingProgram(Program):
     total: float
-    steps_done: int
     def __init__(
         self,
         schedule: Any,
+        memory: Memory,
+        version: Version,
         row_loss: Any,
         elements: int,
         classes: int = 0,
@@ -27,6 +28,7 @@ class TrainingProgram(Program):
         target: np.ndarray[Any, Any],
         weight: np.ndarray[Any, Any] | None = None,
         update: UpdateTable | None = None,
+        carried: dict[str, Any] | None = None,
     ) -> float: ...
     def steps(
         self,
@@ -36,4 +38,5 @@ class TrainingProgram(Program):
         index: np.ndarray[Any, Any],
         batch_size: int,
         update: UpdateTable,
+        carried: dict[str, Any] | None = None,
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]: ...

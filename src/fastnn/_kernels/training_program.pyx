@@ -6,12 +6,13 @@ import numpy as np
 
 cimport numpy as cnp
 from libc.math cimport NAN
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
-from fastnn._kernels.core cimport execute, fastnn_run, sum_losses
+from fastnn._kernels.core cimport (
+    Scratch, execute, fastnn_run, give_back, sum_losses, take_scratch)
 from fastnn._kernels.door cimport labels_in_range
-from fastnn._kernels.program cimport Program
+from fastnn._kernels.program cimport Memory, Program, Version
 from fastnn._kernels.update cimport UpdateTable
 
 cnp.import_array()
@@ -70,8 +71,8 @@ cdef class TrainingProgram(Program):
 
     Parameters
     ----------
-    schedule : fastnn._planning.schedule.Schedule
-        With the slots "x", "target" and "weight" and the scalar "scale".
+    schedule, memory, version
+        As of `Program`, with the slots "x", "target" and "weight" and the scalar "scale".
     row_loss : fastnn._planning.builder.Value
         The losses of a sample: several where its prediction has several rows.
     elements : int
@@ -91,25 +92,22 @@ cdef class TrainingProgram(Program):
     ----------
     total : float
         What the sum of the losses of the last step was divided by.
-    steps_done : int
-        How many steps the last `steps` has taken.
     """
     cdef ptrdiff_t row_loss, x_slot, target_slot, weight_slot, scale
     cdef Form x, target, weight
     cdef Py_ssize_t elements, classes, rows_per_sample
-    cdef bint ignores, mean, is_double
-    cdef int64_t ignore_index
+    cdef bint ignores, mean, is_double, has_states
+    cdef int64_t ignore_index, index_limit
     cdef object class_weight, squares
     cdef double *square_sums
     cdef double l2
     cdef readonly double total
-    cdef readonly Py_ssize_t steps_done
-    cdef object batch
-    cdef Py_ssize_t batch_rows
+    cdef Py_ssize_t batch  # where the rows of a batch are gathered, from the start of the block
 
-    def __init__(self, schedule, row_loss, Py_ssize_t elements, Py_ssize_t classes=0,
-                 class_weight=None, ignore_index=None, reduction="mean", squares=None, l2=0.0):
-        super().__init__(schedule)
+    def __init__(self, schedule, Memory memory, Version version, row_loss, Py_ssize_t elements,
+                 Py_ssize_t classes=0, class_weight=None, ignore_index=None, reduction="mean",
+                 squares=None, l2=0.0):
+        super().__init__(schedule, memory, version)
         self.row_loss, self.rows_per_sample = self.storages[row_loss.storage], row_loss.size
         self.elements, self.classes, self.class_weight = elements, classes, class_weight
         self.ignores = ignore_index is not None
@@ -119,6 +117,8 @@ cdef class TrainingProgram(Program):
         self.square_sums = NULL
         if squares is not None:
             self.square_sums = <double *>cnp.PyArray_DATA(<cnp.ndarray>squares)
+        self.has_states = bool(schedule.carried)
+        self.index_limit = schedule.index_limit or 0
         self.is_double = schedule.dtype.itemsize == 8
         self.scale = self.scalars["scale"]
         self.x_slot, self.target_slot = self.slots["x"], self.slots["target"]
@@ -128,20 +128,29 @@ cdef class TrainingProgram(Program):
         self.weight = form_of(self.slot_values[self.weight_slot])
 
     def accepts(self, x, target, weight):
-        """Return whether `step` can use these as they are: form, at least one row, labels."""
+        """Return whether `step` can use these as they are: form, at least one row, labels.
+
+        And whether the model is still as it was planned.
+        """
         cdef cnp.npy_intp rows
-        if not cnp.PyArray_Check(x) or cnp.PyArray_NDIM(x) == 0:
+        if (self.version.value != self.planned or not cnp.PyArray_Check(x)
+                or cnp.PyArray_NDIM(x) == 0):
             return False
         rows = cnp.PyArray_DIM(x, 0)
         return (rows > 0 and has_form(x, &self.x, rows) and has_form(target, &self.target, rows)
                 and (weight is None or has_form(weight, &self.weight, rows))
-                and self._in_range(cnp.PyArray_DATA(<cnp.ndarray>target), rows))
+                and self._in_range(cnp.PyArray_DATA(<cnp.ndarray>target), rows)
+                and self._indices_fit(cnp.PyArray_DATA(<cnp.ndarray>x), rows))
 
     cdef bint _in_range(self, const void *target, ptrdiff_t samples) noexcept nogil:
         """Whether all labels are classes, or to be ignored."""
         return self.classes == 0 or labels_in_range(
             <const int64_t *>target, samples * self.rows_per_sample, self.classes, self.ignores,
             self.ignore_index)
+
+    cdef Py_ssize_t _reserve_more(self, Py_ssize_t offset, Py_ssize_t rows) except -1:
+        self.batch = offset
+        return rows * (self.x.bytes + self.target.bytes + self.weight.bytes) + 192
 
     cdef double _total(self, const void *weight, const void *target, ptrdiff_t rows) noexcept nogil:
         """The total weight of the batch, by which the mean reduction divides."""
@@ -163,6 +172,17 @@ cdef class TrainingProgram(Program):
                                              self.ignores, rows)
         return total * self.elements
 
+    cdef bint _indices_fit(self, const void *x, ptrdiff_t samples) noexcept nogil:
+        """Whether all indices of an integer input name a row of each table."""
+        return self.index_limit == 0 or labels_in_range(
+            <const int64_t *>x, samples * (self.x.bytes // 8), self.index_limit, False, 0)
+
+    cdef int _carry(self, dict carried) except -1:
+        """Point the slots of recurrent layers' states at the arrays that go on, or at nothing."""
+        if self.has_states:
+            self._bind_all({} if carried is None else carried)
+        return 0
+
     cdef double _step(self, fastnn_run *run, void *x, void *target, void *weight) noexcept nogil:
         cdef ptrdiff_t rows = run.rows * self.rows_per_sample
         cdef double loss
@@ -182,30 +202,42 @@ cdef class TrainingProgram(Program):
             loss += 0.5 * self.l2 * self.square_sums[0]
         return loss
 
-    def step(self, cnp.ndarray x, cnp.ndarray target, weight=None, UpdateTable update=None):
+    def step(self, cnp.ndarray x, cnp.ndarray target, weight=None, UpdateTable update=None,
+             dict carried=None):
         """Forward, loss, backward and update of one batch; returns the loss.
 
-        Arrays are checked by the caller; all are used in place.
+        Arrays are checked by the caller; all are used in place. `carried` are those of states that
+        go on from batch to batch, by slot.
         """
         cdef fastnn_run run
+        cdef Scratch scratch
         cdef double loss
         cdef void *w = NULL if weight is None else cnp.PyArray_DATA(<cnp.ndarray>weight)
         self._prepare(&run, cnp.PyArray_DIM(x, 0), 0, self.call_count)
+        self._carry(carried)
+        scratch = take_scratch(&run)
         if update is not None:
+            update.taken = 0
             run.update = &update.u
+        if self.has_python:
+            self.bound["x"] = x
         with nogil:
             loss = self._step(&run, cnp.PyArray_DATA(x), cnp.PyArray_DATA(target), w)
-        if self.failed:
+        give_back(scratch)
+        self.bound.clear()
+        if self.failure.failed:
             self._raise()
-        if update is not None and update.u.failed:
-            update.raise_not_finite()
+        if update is not None:
+            if update.u.failed:
+                update.raise_not_finite()
+            update.taken = 1
         return loss
 
     def steps(self, cnp.ndarray x, cnp.ndarray target, weight, cnp.ndarray index,
-              Py_ssize_t batch_size, UpdateTable update):
+              Py_ssize_t batch_size, UpdateTable update, dict carried=None):
         """Train on the rows `index` of `x`, batch after batch, without the GIL.
 
-        The last batch may be smaller. If one fails, `steps_done` of them have been taken.
+        The last batch may be smaller. If one fails, `update.taken` of them have been taken.
 
         Returns
         -------
@@ -213,10 +245,11 @@ cdef class TrainingProgram(Program):
             For each batch its loss and what its sum of losses was divided by, float64.
         """
         cdef fastnn_run run
+        cdef Scratch scratch
         cdef Py_ssize_t samples = index.shape[0]
         cdef Py_ssize_t count = (samples + batch_size - 1) // batch_size
         cdef Py_ssize_t end, rows, i = 0
-        cdef bint labels_fit = True
+        cdef bint labels_fit = True, indices_fit = True
         cdef cnp.ndarray losses = np.empty(count)
         cdef cnp.ndarray totals = np.empty(count)
         cdef double *loss = <double *>cnp.PyArray_DATA(losses)
@@ -228,21 +261,21 @@ cdef class TrainingProgram(Program):
         cdef char *x_batch
         cdef char *target_batch
         cdef char *weight_batch
-        self.steps_done = 0
+        update.taken = 0
+        self._carry(carried)
         if weight is not None:
             weights = cnp.PyArray_BYTES(<cnp.ndarray>weight)
-        if self.batch is None or self.batch_rows < batch_size:
-            self.batch = np.empty(
-                batch_size * (self.x.bytes + self.target.bytes + self.weight.bytes) + 256, np.uint8)
-            self.batch_rows = batch_size
-        x_batch = <char *>((<uintptr_t>cnp.PyArray_DATA(<cnp.ndarray>self.batch) + 63) // 64 * 64)
-        target_batch = x_batch + (batch_size * self.x.bytes + 63) // 64 * 64
-        weight_batch = target_batch + (batch_size * self.target.bytes + 63) // 64 * 64
         while i < count:  # the full batches, then the smaller one
             rows = min(batch_size, samples - i * batch_size)
             end = i + (samples - i * batch_size) // rows
             self._prepare(&run, rows, 0, self.call_count)
+            scratch = take_scratch(&run)
             run.update = &update.u
+            x_batch = self.memory.start + self.batch
+            target_batch = x_batch + (rows * self.x.bytes + 63) // 64 * 64
+            weight_batch = target_batch + (rows * self.target.bytes + 63) // 64 * 64
+            if self.has_python:
+                self.bound["x"] = self.memory.data
             with nogil:
                 while i < end:
                     update.u.step = i
@@ -252,19 +285,25 @@ cdef class TrainingProgram(Program):
                         gather(weight_batch, weights, chosen, rows, self.weight.bytes)
                     chosen += rows
                     labels_fit = self._in_range(target_batch, rows)
-                    if not labels_fit:
+                    indices_fit = self._indices_fit(x_batch, rows)
+                    if not (labels_fit and indices_fit):
                         break
                     loss[i] = self._step(&run, x_batch, target_batch,
                                          weight_batch if weights != NULL else NULL)
                     total[i] = self.total
-                    if self.failed or update.u.failed:
+                    if self.failure.failed or update.u.failed:
                         break
                     i += 1
-            self.steps_done = i
+            give_back(scratch)
+            self.bound.clear()
+            update.taken = i
             if not labels_fit:
                 raise ValueError(f"labels: expected integers in [0, {self.classes}), "
                                  "got others, written during the training")
-            if self.failed:
+            if not indices_fit:
+                raise ValueError(f"x: expected indices in [0, {self.index_limit}), "
+                                 "got others, written during the training")
+            if self.failure.failed:
                 self._raise()
             if update.u.failed:
                 update.raise_not_finite()

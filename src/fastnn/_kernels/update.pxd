@@ -59,12 +59,16 @@ cdef struct Record:  # one parameter
     int ndim
     int typenum
     int kind
+    bint frozen   # never to be moved
+    bint skipped  # without a gradient in this step
 
 cdef class UpdateTable:
     cdef fastnn_update u  # what the executor runs: valid after prepare()
     cdef readonly list names
     cdef list sources, arrays, state_memory
-    cdef tuple gradients
+    cdef object __weakref__
+    cdef tuple gradients, computed
+    cdef public Py_ssize_t taken  # how many steps the last run has taken
     cdef object scalars, sums, norms, starts, ends
     cdef Record *records
     cdef cnp.npy_intp *shapes
@@ -75,10 +79,12 @@ cdef class UpdateTable:
     cdef ptrdiff_t scalar_steps
     cdef Py_ssize_t count, target_count
     cdef ptrdiff_t block
-    cdef bint targets_moved, gradients_moved, merge
+    cdef bint targets_moved, gradients_moved, merge, stale
 
     cdef int _read_targets(self) except -1
     cdef int _sort_targets(self) except -1
+    cdef int _look_again(self) except -1
+    cdef tuple _trained(self, tuple grads)
     cdef tuple _own_gradients(self)
     cdef int _read_gradients(self) except -1
     cdef object _convert(self, Py_ssize_t i, object grad)

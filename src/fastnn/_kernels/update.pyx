@@ -2,8 +2,8 @@
 # cython: binding=True, embedsignature=False
 """One optimizer step over any number of arrays.
 
-The addresses of all arrays are read again at every step, because an array can move; with C alone:
-nothing is allocated and no Python function called per array. All checks come before anything is
+The addresses of a user's arrays are read again at every step, because an array can move; with C
+alone: nothing is allocated and no Python function called per array. Those of parameters never move. All checks come before anything is
 written. What depends on addresses (overlaps, the segments) is done again only when one changed.
 """
 
@@ -160,11 +160,12 @@ cdef class UpdateTable:
                 self.rules[i].finish = find_kernel(finish, double)
                 self.u.has_finish = True
         dimensions = 0
+        self.stale = True
         for i in range(self.count):
             r = &self.records[i]
             array = arrays[i]
             r.kind = (ARRAY if array is sources[i] else
-                      PARAMETER if hasattr(sources[i], "grad_ready") else FOREIGN)
+                      PARAMETER if hasattr(sources[i], "grad_array") else FOREIGN)
             r.n, r.bytes, r.ndim, r.typenum = array.size, array.nbytes, array.ndim, array.dtype.num
             r.rule = rule_of[i]
             r.shape = self.shapes + dimensions
@@ -175,9 +176,21 @@ cdef class UpdateTable:
                 if state is not None:
                     r.states[k] = <char *>cnp.PyArray_DATA(<cnp.ndarray>state)
                     r.state_bytes = state.nbytes
+            if r.kind == PARAMETER:
+                r.param = <char *>cnp.PyArray_DATA(<cnp.ndarray>array)
+                if self.rules[r.rule].finish == NULL and sources[i]._rows is not None:
+                    r.rows = <const int64_t *>cnp.PyArray_DATA(<cnp.ndarray>sources[i]._rows)
+                sources[i].watch(self)
         self.u.segments, self.u.rules, self.u.rule_count = self.segments, self.rules, len(rules)
         self.targets_moved = True
         self._read_targets()
+
+    def invalidate(self):
+        """Look again at which parameters are trained."""
+        self.stale = True
+
+    def forgotten(self):
+        """Whether a parameter has a gradient is asked at every step."""
 
     def __dealloc__(self):
         free(self.records)
@@ -197,8 +210,9 @@ cdef class UpdateTable:
 
         Parameters
         ----------
-        grads : sequence of array or None
-            One per parameter; None to take each source's own.
+        grads : sequence of array, None or True
+            One per parameter, or None for those to leave alone; None to take each source's own;
+            True to take them where they lie, for they are going to be computed.
         scalars : list of list of tuple, or None
             For each of the steps to come what `set_scalars` takes; None if it has been given that.
         t : int
@@ -210,7 +224,14 @@ cdef class UpdateTable:
         check_finite : bool
             Whether to write nothing if a gradient is not finite.
         """
-        self.gradients = self._own_gradients() if grads is None else tuple(grads)
+        if self.stale:
+            self._look_again()
+        if grads is None:
+            self.gradients = self._own_gradients()
+        elif grads is True:
+            self.gradients = self.computed
+        else:
+            self.gradients = self._trained(tuple(grads))
         if len(self.gradients) != self.count:
             raise ValueError(
                 f"grads: expected {self.count} arrays, one per parameter, "
@@ -249,15 +270,17 @@ cdef class UpdateTable:
         run.pace = &self.pace
         run.keep_denormals = 0
         run.threads = thread_limit() if self.u.elements >= PARALLEL_ELEMENTS else 1
+        self.taken = 0
         with nogil:
             execute(&run)
         if self.u.failed:
             self.raise_not_finite()
+        self.taken = 1
 
     def raise_not_finite(self):
         """Raise the ValueError that names the first gradient that is not finite."""
         for name, grad in zip(self.names, self.gradients):
-            if not np.isfinite(grad).all():
+            if grad is not None and not np.isfinite(grad).all():
                 raise ValueError(f"gradient of {name}: expected finite values, got NaN or infinity")
 
     def release(self):
@@ -282,9 +305,7 @@ cdef class UpdateTable:
         cdef PyObject *item
         for i in range(self.count):
             r = &self.records[i]
-            if r.kind == PARAMETER:
-                self.arrays[i] = self.sources[i].data
-            elif r.kind == FOREIGN:
+            if r.kind == FOREIGN:
                 self.arrays[i] = as_target(self.sources[i], self.names[i])
             item = PyList_GET_ITEM(self.arrays, i)
             if not fits(item, r, NPY_ARRAY_CARRAY):
@@ -296,11 +317,6 @@ cdef class UpdateTable:
                 )
             if PyArray_BYTES(<PyArrayObject *>item) != r.param:
                 r.param = PyArray_BYTES(<PyArrayObject *>item)
-                r.rows = NULL
-                if r.kind == PARAMETER and self.rules[r.rule].finish == NULL:
-                    rows = getattr(self.sources[i], "_rows", None)
-                    if rows is not None:
-                        r.rows = <const int64_t *>cnp.PyArray_DATA(<cnp.ndarray>rows)
                 self.targets_moved = True
         if self.targets_moved:
             self._sort_targets()
@@ -329,20 +345,57 @@ cdef class UpdateTable:
 
     # Gradients --------------------------------------------------------------------------------
 
+    cdef int _look_again(self) except -1:
+        """Find out which parameters are trained."""
+        cdef Py_ssize_t i
+        computed = []
+        for i in range(self.count):
+            source = self.sources[i]
+            self.records[i].frozen = False
+            if self.records[i].kind != PARAMETER:
+                computed.append(None)
+                continue
+            if source.replaced:
+                raise RuntimeError(
+                    f"{self.names[i]}: expected a parameter of a layer, got one in whose place "
+                    "another has been put; make the optimizer again"
+                )
+            self.records[i].frozen = not source.trainable
+            computed.append(source.grad_array if source.trainable else None)
+        self.computed, self.stale = tuple(computed), False
+        return 0
+
+    cdef tuple _trained(self, tuple grads):
+        """The gradients of those that are not frozen."""
+        cdef Py_ssize_t i
+        cdef list trained = None
+        for i in range(min(self.count, len(grads))):
+            if self.records[i].frozen and grads[i] is not None:
+                if trained is None:
+                    trained = list(grads)
+                trained[i] = None
+        return grads if trained is None else tuple(trained)
+
     cdef tuple _own_gradients(self):
         cdef Py_ssize_t i
         cdef list grads = []
+        cdef bint found = False
         for i in range(self.count):
-            source = self.sources[i]
-            if self.records[i].kind == ARRAY or not hasattr(source, "grad"):
+            source, grad = self.sources[i], None
+            if self.records[i].kind == PARAMETER:
+                if source._ready:
+                    grad = self.computed[i]
+            elif self.records[i].kind == ARRAY or not hasattr(source, "grad"):
                 raise TypeError(
                     f"grads: expected one array per parameter, since {self.names[i]} has no "
                     f"gradient of its own; got None"
                 )
-            grad = source.grad
-            if grad is None or not getattr(source, "grad_ready", True):
-                raise RuntimeError(f"{self.names[i]} has no gradient yet: call backward first")
+            else:
+                grad = source.grad
+            found = found or grad is not None
             grads.append(grad)
+        if not found:
+            raise RuntimeError(f"{self.names[0]} has no gradient yet: call backward first")
         return tuple(grads)
 
     cdef int _read_gradients(self) except -1:
@@ -354,6 +407,12 @@ cdef class UpdateTable:
         for i in range(self.count):
             r = &self.records[i]
             item = PyTuple_GET_ITEM(self.gradients, i)
+            if <object>item is None:
+                if r.grad != NULL or not r.skipped:
+                    r.grad, r.skipped, self.gradients_moved = NULL, True, True
+                continue
+            if r.skipped:
+                r.skipped, self.gradients_moved = False, True
             if not fits(item, r, NPY_ARRAY_CARRAY_RO):
                 if converted is None:
                     converted = list(self.gradients)
@@ -417,7 +476,7 @@ cdef class UpdateTable:
         """Whether the gradient is the one whose rows the backward pass has listed."""
         cdef const Record *r = &self.records[i]
         return (r.rows != NULL
-                and r.grad == cnp.PyArray_BYTES(<cnp.ndarray>self.sources[i].grad))
+                and r.grad == cnp.PyArray_BYTES(<cnp.ndarray>self.sources[i].grad_array))
 
     cdef void _begin_segment(self, fastnn_segment *s, const Record *r, ptrdiff_t first,
                              ptrdiff_t slot) noexcept:
@@ -436,7 +495,7 @@ cdef class UpdateTable:
         cdef list sparse = []
         for i in range(self.count):
             r = &self.records[i]
-            if r.n == 0:
+            if r.n == 0 or r.skipped:
                 continue
             if self._is_sparse(i):
                 sparse.append(i)

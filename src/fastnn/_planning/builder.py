@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from math import prod
+from typing import NamedTuple
+from weakref import ref
 
 import numpy as np
 
@@ -23,7 +25,7 @@ from fastnn._kernels.program import (
 
 __all__ = [
     "BACKWARD", "FORWARD", "GRADIENT", "ITEMS", "ROWS", "SERIAL", "Builder", "Operation",
-    "RowCount", "Scalar", "Scope", "Value",
+    "Room", "RowCount", "Scalar", "Scope", "Storage", "Value",
 ]
 
 FORWARD, BACKWARD, GRADIENT = "forward", "backward", "gradient"
@@ -78,6 +80,33 @@ class Value:
         return f"{self.name} ({shape})"
 
 
+class Storage:
+    """Memory that one or several values use one after the other."""
+
+    __slots__ = ("bytes", "row_bytes")
+
+    def __init__(self, row_bytes, size=0):
+        self.row_bytes, self.bytes = row_bytes, size
+
+
+class Room:
+    """A symbolic array whose size does not depend on the batch, such as packed weights.
+
+    Its contents last as long as those of a value; who writes and reads it does not move calls.
+    """
+
+    __slots__ = ("dtype", "name", "shape", "storage")
+    slot = None
+
+    def __init__(self, name, size, dtype):
+        self.name, self.shape, self.dtype = name, (size,), np.dtype(dtype)
+        self.storage = Storage(0, size * self.dtype.itemsize)
+
+    @property
+    def root(self):
+        return self
+
+
 class Operation:
     """One kernel call: the kernel's name and its arguments, with values still symbolic."""
 
@@ -128,10 +157,23 @@ class Operation:
 class Scope:
     """What one layer contributed, for summaries and graphs."""
 
-    __slots__ = ("depth", "input", "layer", "output", "path")
+    __slots__ = ("_layer", "depth", "input", "output", "path")
 
     def __init__(self, path, layer, depth, x):
-        self.path, self.layer, self.depth, self.input, self.output = path, layer, depth, x, None
+        self.path, self.depth, self.input, self.output = path, depth, x, None
+        self._layer = ref(layer)  # a plan does not keep its model alive
+
+    @property
+    def layer(self):
+        return self._layer()
+
+
+class Carried(NamedTuple):
+    """The state of a recurrent layer at a sequence's start and at its end."""
+
+    start: Value
+    end: Value
+    layer: ref  # weak, as in Scope
 
 
 class Builder:
@@ -145,14 +187,23 @@ class Builder:
         Whether layers plan their training behaviour and a backward pass.
     dense : bool
         Whether every element of every gradient counts, for something is added to all of them.
+    model : Model, optional
+        Who learns of changes of what the plan has captured.
+    trained : collection of Parameter, optional
+        Those to compute gradients for, if they are trainable; all by default.
     """
 
-    def __init__(self, dtype, training, dense=False):
+    def __init__(self, dtype, training, dense=False, model=None, trained=None):
         self.dtype, self.training, self.dense = np.dtype(dtype), training, dense
+        self.model, self.trained = model, trained
+        self.parameters = {}  # whose gradients are computed
+        self._gradients = {}  # parameters by their gradients
         self.scopes = []
         self.random_states = []
         self.carried = []
+        self.changing = []  # arrays that a training pass changes besides gradients
         self.minimum_rows = 0
+        self.index_limit = None
         self._path = []
         self._operations = {FORWARD: [], BACKWARD: [], GRADIENT: []}
         self.arrays = []
@@ -165,6 +216,14 @@ class Builder:
         self._count += 1
         name = self._qualified(name) if name else f"v{self._count}"
         return Value(name, shape, dtype or self.dtype, slot)
+
+    def room(self, name, size, dtype=None):
+        """Ask for an array whose size does not depend on the batch; `name` is for graphs."""
+        return Room(self._qualified(name), size, dtype or self.dtype)
+
+    def trains(self, parameter):
+        """Return whether a gradient of `parameter` is wanted."""
+        return parameter.trainable and (self.trained is None or parameter in self.trained)
 
     def array(self, name, array):
         """Return `array`, one of the layer's own that is no parameter, named for graphs."""
@@ -186,8 +245,8 @@ class Builder:
             In the order of the kernel's comment: `outputs` results first.
         sizes, scalars : tuple
             May hold :class:`RowCount` and :class:`Scalar`.
-        rows : int
-            Items per sample, for operations shared by rows.
+        items : int
+            Items per sample, for operations shared by rows; else in all.
         outputs : int
         in_place : bool
             Whether the kernel works when its first output is its first value input.
@@ -199,33 +258,50 @@ class Builder:
         """
         return self._append(FORWARD, kernel, pointers, **details)
 
-    def backward(self, kernel, pointers, parameters=False, **details):
-        """Append an operation to the backward pass, which runs in reverse order of planning.
-
-        With `parameters` it also writes gradients of parameters among its outputs.
-        """
-        op = self._append(BACKWARD, kernel, pointers, **details)
-        if op is not None:
-            op.parameters = parameters
-        return op
+    def backward(self, kernel, pointers, **details):
+        """Append an operation to the backward pass, which runs in reverse order of planning."""
+        return self._append(BACKWARD, kernel, pointers, **details)
 
     def gradient(self, kernel, pointers, items, split=ITEMS, **details):
-        """Append a parameter gradient: `items` are shared by threads after the backward pass."""
-        op = self._append(GRADIENT, kernel, pointers, split=split, rows=items, **details)
-        if op is not None:
-            op.parameters = True
-        return op
+        """Append a parameter gradient: `items` are shared by threads after the backward pass.
+
+        With `parameters` it counts as one although its outputs are no parameter's.
+        """
+        return self._append(GRADIENT, kernel, pointers, split=split, items=items, **details)
+
+    def copy(self, to, source):
+        """Copy a value of the same shape, and its gradient back."""
+        self.forward("copy_columns", [to, source], sizes=(source.size,) * 3)
+        self.backward("copy_columns", [source.grad, to.grad], sizes=(source.size,) * 3)
+
+    def keep_input(self, x):
+        """Read the input from a copy, for the caller may write into his before the backward pass.
+
+        By the threads that go on with it: what one processor has read is slow to write by another.
+        """
+        given, x.root.slot = Value("given", x.shape, x.dtype, x.root.slot), None
+        size = x.size * x.dtype.itemsize // self.dtype.itemsize
+        self.forward("copy_columns", [x, given], sizes=(size,) * 3)
+        planned = self._operations[FORWARD]
+        planned.insert(0, planned.pop())
 
     def require_rows(self, rows):
         """Refuse batches of fewer rows."""
         self.minimum_rows = max(self.minimum_rows, rows)
 
-    def python(self, stage, function, pointers, outputs=1):
-        """Append a call of a Python function that gets an array for every pointer."""
-        details = {"split": SERIAL, "outputs": outputs, "python": function, "sizes": (RowCount(),)}
-        return self._append(stage, function.__qualname__, pointers, **details)
+    def require_indices(self, count):
+        """Refuse inputs that are no indices below `count`."""
+        self.index_limit = count if self.index_limit is None else min(count, self.index_limit)
 
-    def carry(self, name, shape):
+    def python(self, stage, function, pointers, parameters=False):
+        """Append a call of a Python function that gets an array for every pointer.
+
+        With `parameters` it also writes gradients of parameters.
+        """
+        self._append(stage, function.__qualname__, pointers, sizes=(RowCount(),), split=SERIAL,
+                     python=function, parameters=parameters)
+
+    def carry(self, layer, name, shape):
         """Ask for the state at a sequence's start and at its end, both arrays of the caller.
 
         A trainer that continues sequences hands on the second as the first of the next batch.
@@ -234,12 +310,13 @@ class Builder:
             self.value(shape, f"{which}_{name}", slot=self._qualified(f"{which}_{name}"))
             for which in ("initial", "final")
         )
-        self.carried.append((start, end))
+        self.carried.append(Carried(start, end, ref(layer)))
         return start, end
 
     def random_state(self, state):
         """Register a `(key, step)` pair whose step advances at every training forward pass."""
         self.random_states.append(state)
+        self.changing.append(state)
         return self.array("random_state", state)
 
     @contextmanager
@@ -262,6 +339,13 @@ class Builder:
     def plan(self, layer, x, name=""):
         """Plan a layer inside a scope of that name; shapes that do not fit name the layer."""
         with self.scope(name, layer, x) as scope:
+            if self.model is not None:
+                layer.watch(self.model)
+            self.changing += [buffer.array for buffer in layer._buffers.values()]
+            for parameter in layer._parameters.values():
+                self._gradients[id(parameter.grad_array)] = parameter
+                if self.model is not None:
+                    parameter.watch(self.model)
             try:
                 if x.dtype != self.dtype and not layer._takes_integers:
                     raise ValueError(f"x: expected {self.dtype} numbers, got {x.dtype}")
@@ -274,12 +358,23 @@ class Builder:
                 raise located from None
         return scope.output
 
-    def _append(self, stage, kernel, pointers, sizes=(), scalars=(), rows=1, split=ROWS,
-                outputs=1, in_place=False, flops=0, python=None):
+    def _append(self, stage, kernel, pointers, sizes=(), scalars=(), items=1, split=ROWS,
+                outputs=1, in_place=False, flops=0, python=None, parameters=False):
         if stage != FORWARD and not self.training:
             return None
-        op = Operation(stage, kernel, pointers, sizes, scalars, split, rows, outputs, in_place,
+        pointers = list(pointers)
+        found = {i: self._gradients[id(p)] for i, p in enumerate(pointers[:outputs])
+                 if id(p) in self._gradients}
+        trained = [p for p in found.values() if self.trains(p)]
+        if found and not trained and not any(isinstance(p, Value) for p in pointers[:outputs]):
+            return None
+        for i, parameter in found.items():
+            if parameter not in trained:
+                pointers[i] = self.room(f"d{parameter.name}", parameter.size)
+        self.parameters.update(dict.fromkeys(trained))
+        op = Operation(stage, kernel, pointers, sizes, scalars, split, items, outputs, in_place,
                        flops, self._scope_path(), python)
+        op.parameters = parameters or bool(trained)
         self._operations[stage].append(op)
         return op
 

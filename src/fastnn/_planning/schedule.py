@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastnn._kernels.program import ROWS
-from fastnn._planning.builder import BACKWARD, FORWARD, Operation, Value
+from fastnn._planning.builder import BACKWARD, FORWARD, Operation, Storage, Value
 
 
 class Schedule:
@@ -17,17 +17,30 @@ class Schedule:
         In order of execution.
     calls : list of Operation
         Those that are not an epilogue (``then``) of another.
+    x, y : Value or None
+        Input and output.
+    parameters : list of Parameter
+        Whose gradients it computes.
+    carried : list of Carried
+    random_states : list of ndarray
+    changing : list of ndarray
+        What a training pass changes besides gradients: statistics and random states.
+    minimum_rows : int
+    index_limit : int or None
+        Indices among the inputs must be below it.
     """
 
-    def __init__(self, builder, operations, calls):
-        self.operations, self.calls = operations, calls
+    def __init__(self, builder, operations, calls, x=None, y=None):
+        self.operations, self.calls, self.x, self.y = operations, calls, x, y
         self.forward_count = sum(op.stage == FORWARD for op in calls)
         self.dtype, self.scopes = builder.dtype, builder.scopes
         self.random_states, self.minimum_rows = builder.random_states, builder.minimum_rows
         self.carried, self.arrays = builder.carried, builder.arrays
+        self.changing = builder.changing
+        self.parameters, self.index_limit = list(builder.parameters), builder.index_limit
 
     @classmethod
-    def of(cls, builder, outputs):
+    def of(cls, builder, outputs, x=None, y=None):
         """Order, prune and place the operations of a builder.
 
         Parameters
@@ -35,10 +48,26 @@ class Schedule:
         builder : Builder
         outputs : list of Value
             What the caller reads afterwards.
+        x, y : Value, optional
+            Input and output.
         """
         operations = _sum_gradients(_drop_unread(_add_shared(builder.operations()), outputs))
         _place(operations, outputs)
-        return cls(builder, operations, _fuse(operations))
+        return cls(builder, operations, _fuse(operations), x, y)
+
+    def final_states(self, rows):
+        """Return new arrays for the states of recurrent layers after a run, by their slots."""
+        return {
+            end.slot: np.empty((rows, *end.shape), end.dtype) for _, end, _ in self.carried
+        }
+
+    def hand_out(self, arrays):
+        """Give recurrent layers the states after a run; None if nobody has taken them."""
+        found = {}
+        for _, end, layer in self.carried:
+            found.setdefault(layer(), []).append(arrays.get(end.slot))
+        for layer, states in found.items():
+            layer.final = None if states[0] is None else states
 
     @property
     def values(self):
@@ -106,19 +135,10 @@ def _drop_unread(operations, outputs):
     kept = []
     for op in reversed(operations):
         needed = not op.written or any(value in wanted for value in op.written)
-        if op.parameters or op.python or needed:
+        if op.parameters or needed or (op.python and op.stage == FORWARD):
             wanted.update(op.read)
             kept.append(op)
     return kept[::-1]
-
-
-class Storage:
-    """Memory that one or several values use one after the other."""
-
-    __slots__ = ("row_bytes",)
-
-    def __init__(self, row_bytes):
-        self.row_bytes = row_bytes
 
 
 def _place(operations, outputs):

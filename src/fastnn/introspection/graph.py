@@ -5,7 +5,7 @@ from __future__ import annotations
 from numbers import Integral
 from typing import Any
 
-from fastnn._planning.builder import Operation, Value
+from fastnn._planning.builder import Operation, Room, Value
 from fastnn._planning.schedule import Schedule
 
 
@@ -17,13 +17,13 @@ def known_shape(layer: Any, given: Any) -> tuple[int, ...]:
         return tuple(map(int, extents))
     if (shape := layer.input_shape()) is not None:
         return shape
-    shapes = [key[1] for key in layer._model().programs if key[0] == id(layer)]
-    if not shapes:
+    last: tuple[int, ...] | None = layer._built().last_shape
+    if last is None:
         raise ValueError(
             f"input_shape: expected the shape of one sample, since {type(layer).__name__} takes "
             "any and has not been called yet; got None"
         )
-    return shapes[-1]
+    return last
 
 
 def shape_text(shape: tuple[int, ...], batch: Any = "batch") -> str:
@@ -41,10 +41,10 @@ class Graph:
         for path, part in layer._layers():
             before = f"{path}." if path else ""
             for p in part._parameters.values():
-                self._arrays[p.data.ctypes.data] = p.name
-                self._arrays[p.grad.ctypes.data] = f"d{p.name}"
+                self._arrays[p.array.ctypes.data] = p.name
+                self._arrays[p.grad_array.ctypes.data] = f"d{p.name}"
             for name, buffer in part._buffers.items():
-                self._arrays[buffer.data.ctypes.data] = before + name
+                self._arrays[buffer.array.ctypes.data] = before + name
         for name, array in schedule.arrays:
             self._arrays[array.ctypes.data] = name
         self.layers = {scope.path: scope.layer for scope in schedule.scopes}
@@ -72,7 +72,9 @@ class Graph:
         if pointer is None:
             return "-"
         if isinstance(pointer, Value):
-            return pointer.slot or pointer.name
+            return pointer.name
+        if isinstance(pointer, Room):
+            return pointer.name
         return self._arrays[pointer.ctypes.data]
 
     def shaped(self, pointer: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numbers import Integral
 from typing import Any
 
-from fastnn._kernels.program import Program
+from fastnn._kernels.program import Memory, Program, Version
 from fastnn._planning.schedule import Schedule
 from fastnn.introspection.graph import known_shape, shape_text
 
@@ -37,7 +37,7 @@ def summary(layer: Any, batch_size: int = 1, input_shape: tuple[int, ...] | None
     if batch_size < 1:
         raise ValueError(f"batch_size: expected a positive integer, got {batch_size}")
     schedule = layer._schedule(known_shape(layer, input_shape), training=True)
-    program = Program(schedule)
+    program = Program(schedule, Memory(), Version())
     program.reserve(int(batch_size))
     kept = _kept_bytes(schedule, batch_size)
     header = ("layer", "output", "parameters", "bytes kept for backward")
@@ -90,6 +90,6 @@ def _kept_bytes(schedule: Schedule, batch_size: int) -> dict[str | None, int]:
         place, others = value.storage or value, value.slot and value is not schedule.x
         if place not in counted and not others:
             counted.add(place)
-            scope = maker.get(value)
+            scope = None if value is schedule.x.root else maker.get(value)
             kept[scope] = kept.get(scope, 0) + value.row_bytes * batch_size
     return kept

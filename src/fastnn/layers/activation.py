@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from math import isfinite
-
-from fastnn.layers.base import Layer, rows_and_columns
+from fastnn._door.numbers import number
+from fastnn.layers.base import Layer, option, rows_and_columns
 
 # Rough cost of one element in multiply-adds, for the decision on threads.
 _WORK = {"relu": 2, "leaky_relu": 2, "sigmoid": 20, "tanh": 20, "gelu": 30, "gelu_tanh": 25,
          "silu": 20, "softmax": 25, "log_softmax": 25}
+
+
+def _approximate(name, value):
+    if value not in ("none", "tanh"):
+        raise ValueError(f"{name}: expected 'none' or 'tanh', got {value!r}")
+    return value
 
 
 class _Activation(Layer):
@@ -29,7 +34,7 @@ class _Activation(Layer):
         rows, cols = rows_and_columns(x.shape)
         y = builder.value(x.shape)
         details = {
-            "sizes": (cols,), "scalars": (self._alpha,), "rows": rows, "in_place": True,
+            "sizes": (cols,), "scalars": (self._alpha,), "items": rows, "in_place": True,
             "flops": _WORK[self._kernel] * x.size,
         }
         saved = x if self._saves_input else y
@@ -69,14 +74,15 @@ class LeakyReLU(_Activation):
     """
 
     _kernel = "leaky_relu"
+    negative_slope = option(number)
+
+    @property
+    def _alpha(self):
+        return self.negative_slope
 
     def __init__(self, negative_slope=0.01, *, dtype=None, rng=None):
         super().__init__(dtype=dtype, rng=rng)
-        if not (isfinite(negative_slope) and negative_slope >= 0):
-            raise ValueError(
-                f"negative_slope: expected a finite number >= 0, got {negative_slope}"
-            )
-        self.negative_slope = self._alpha = float(negative_slope)
+        self.negative_slope = negative_slope
 
     def __repr__(self):
         return f"LeakyReLU({self.negative_slope})"
@@ -108,15 +114,16 @@ class GELU(_Activation):
         If `approximate` is neither.
     """
 
-    _kernel = "gelu"
     _saves_input = True
+    approximate = option(_approximate)
+
+    @property
+    def _kernel(self):
+        return "gelu" if self.approximate == "none" else "gelu_tanh"
 
     def __init__(self, approximate="none", *, dtype=None, rng=None):
         super().__init__(dtype=dtype, rng=rng)
-        if approximate not in ("none", "tanh"):
-            raise ValueError(f"approximate: expected 'none' or 'tanh', got {approximate!r}")
         self.approximate = approximate
-        self._kernel = "gelu" if approximate == "none" else "gelu_tanh"
 
     def __repr__(self):
         return f"GELU(approximate={self.approximate!r})"

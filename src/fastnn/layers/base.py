@@ -1,37 +1,34 @@
-"""What every layer shares: parameters in one arena, and programs planned on demand."""
+"""What every layer shares: declaring, planning, running, and the state dict."""
 
 from __future__ import annotations
 
-import threading
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from math import prod
+from threading import get_ident
+from typing import Any, ClassVar, NamedTuple, TypeVar
+from weakref import ref
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from fastnn._door.arrays import Array
 from fastnn._door.numbers import generator
-from fastnn._kernels.core import call
 from fastnn._kernels.door import as_input, empty
 from fastnn._kernels.program import Program
-from fastnn._planning.builder import BACKWARD, FORWARD, Builder
-from fastnn._planning.cost import WORK
-from fastnn._planning.memory import aligned_zeros
+from fastnn._planning.builder import BACKWARD, FORWARD, Builder, Value
 from fastnn._planning.schedule import Schedule
+from fastnn._planning.watched import Watched
 from fastnn.introspection import graph, summary
-from fastnn.layers.parameter import Buffer, Parameter, mark_gradients
+from fastnn.layers.model import Model, Pending, build, new_random_state
+from fastnn.layers.parameter import Buffer, Entry, Initializer, Parameter, mark_gradients
+
+Shape = tuple[int, ...]
+Self = TypeVar("Self", bound="Layer")
 
 
-class _Engine:
-    """What belongs to a whole model: arena, random stream, programs, lock."""
-
-    def __init__(self, dtype, rng):
-        self.dtype, self.rng = dtype, rng
-        self.data = self.grad = None
-        self.programs = {}
-        self.lock = threading.RLock()
-        # (program, rows, output shape, thread) of a training forward without its backward
-        self.pending = None
-
-
-def as_dtype(dtype):
+def as_dtype(dtype: Any) -> np.dtype[Any]:
     """Return float32 or float64, or raise."""
     try:
         result = np.dtype(dtype)
@@ -42,7 +39,60 @@ def as_dtype(dtype):
     return result
 
 
-class Layer:
+class option:
+    """An attribute of a layer that takes effect at the next call.
+
+    Parameters
+    ----------
+    check : callable
+        Called with the attribute's name and a value; returns the value to keep, or raises.
+    """
+
+    def __init__(self, check: Callable[[str, Any], Any]) -> None:
+        self.check = check
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, layer: Layer | None, owner: type | None = None) -> Any:
+        return self if layer is None else layer.__dict__[self.name]
+
+    def __set__(self, layer: Layer, value: Any) -> None:
+        layer.__dict__[self.name] = self.check(self.name, value)
+        layer.changed()
+
+
+class fixed:
+    """An attribute that gives a layer its shape: set by the constructor, and then no more."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, layer: Layer | None, owner: type | None = None) -> Any:
+        if layer is None:
+            return self
+        try:
+            return layer.__dict__[self.name]
+        except KeyError:
+            raise AttributeError(f"{type(layer).__name__} has no {self.name} yet") from None
+
+    def __set__(self, layer: Layer, value: Any) -> None:
+        if self.name in layer.__dict__:
+            raise AttributeError(
+                f"{self.name}: expected to stay {layer.__dict__[self.name]!r}, which gives the "
+                f"{type(layer).__name__} its shape, got {value!r}; make a new layer"
+            )
+        layer.__dict__[self.name] = value
+
+
+class LoadedKeys(NamedTuple):
+    """What `load_state_dict` found: keys without a value, and values without a place."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Layer(Watched):
     """Base of all layers and containers.
 
     A layer made of kernels defines :meth:`plan`. A layer in plain Python overrides
@@ -55,6 +105,12 @@ class Layer:
         When the layer is used alone; inside a container the container's counts.
     rng : int, numpy.random.Generator or None
         Source of the initial values and of dropout.
+
+    Notes
+    -----
+    A layer may belong to any number of models. Its parameters keep the place that they got first,
+    and every model sees every change. ``copy.copy`` gives a layer that shares them,
+    ``copy.deepcopy`` and ``pickle`` one with its own.
 
     Examples
     --------
@@ -70,158 +126,255 @@ class Layer:
     (4, 2)
     """
 
-    def __init__(self, *, dtype=None, rng=None):
+    # Whether a one-dimensional input is one sample with features rather than a batch of scalars.
+    _needs_features: ClassVar[Any] = False
+    _takes_integers: ClassVar[Any] = False
+
+    def __init__(self, *, dtype: Any = None, rng: Any = None) -> None:
+        self._watchers = None
+        self._buffers: dict[str, Buffer] = {}
+        self._absent: set[str] = set()
+        self._parameters: dict[str, Parameter] = {}
         self._dtype = None if dtype is None else as_dtype(dtype)
         self._rng = None if rng is None else generator(rng)
-        self._parameters = {}
-        self._buffers = {}
-        self._random_state = None
-        self._engine = self._container = None
+        self._random_state: Array | None = None
+        # set when its arrays get their place: the stream of random numbers, and the lock
+        self._stream: np.random.Generator | None = None
+        self._lock: Any = None
+        self._container: Layer | None = None  # that it was put into last, until then
+        self._model: Model | None = None
 
     # For subclasses --------------------------------------------------------------------------
 
-    def parameter(self, name, shape, init, sparse=False):
+    def parameter(
+        self, name: str, shape: Shape, init: Initializer, sparse: bool = False
+    ) -> Parameter:
         """Declare a parameter; ``init(shape, rng, dtype)`` gives its first values."""
         parameter = self._parameters[name] = Parameter(self, name, shape, init, sparse)
         return parameter
 
-    def buffer(self, name, shape, value):
+    def no_parameter(self, name: str) -> None:
+        """Declare that the layer was made without a parameter that others of its kind have."""
+        self._absent.add(name)
+
+    def buffer(self, name: str, shape: Shape, value: float) -> Buffer:
         """Declare an array of state that starts with every element at `value`."""
         buffer = self._buffers[name] = Buffer(self, name, shape, value)
         return buffer
 
-    def children(self):
+    def children(self) -> dict[str, Layer]:
         """Return the layers inside this one by name."""
         return {}
 
-    def uses_random_numbers(self):
+    def uses_random_numbers(self) -> bool:
         """Return whether the layer draws random numbers while it runs."""
         return False
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: Shape) -> Shape:
         """Return the shape per sample of the output for inputs of `shape` per sample."""
         return shape
 
-    def plan(self, builder, x):
+    def plan(self, builder: Builder, x: Value) -> Value:
         """Append this layer's operations to `builder` and return its output.
 
         The base implementation is for layers in plain Python: it calls `forward` and `backward`.
         """
         y = builder.value(self.output_shape(x.shape))
+        layer, training = ref(self), builder.training  # a plan does not keep its model alive
 
-        def python_forward(out, given):
-            out[...] = _fitting(self.forward(given, training=builder.training), out, self)
+        def python_forward(out: Array, given: Array) -> None:
+            me: Any = layer()
+            out[...] = _fitting(me.forward(given, training=training), out, me)
 
-        def python_backward(dx, dy):
-            dx[...] = _fitting(self.backward(dy), dx, self)
+        def python_backward(dx: Array, dy: Array) -> None:
+            me: Any = layer()
+            dx[...] = _fitting(me.backward(dy), dx, me)
 
         builder.python(FORWARD, python_forward, [y, x])
-        builder.python(BACKWARD, python_backward, [x.grad, y.grad])
+        own = any(builder.trains(p) for p in self._parameters.values())
+        builder.python(BACKWARD, python_backward, [x.grad, y.grad], parameters=own)
         return y
+
+    # Attributes ------------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        declared = self.__dict__.get("_parameters")
+        if declared is not None and value is not self.__dict__.get(name, self):
+            if name in declared:
+                value = self._parameter_for(name, value)
+            elif name in self._buffers and value is not self._buffers[name]:
+                self._buffers[name].data = value
+                return
+            elif name in self._absent and value is not None:
+                raise AttributeError(
+                    f"{name}: expected None, for this {type(self).__name__} was made without, got "
+                    f"{type(value).__name__}; make a new layer"
+                )
+        object.__setattr__(self, name, value)
+
+    def _parameter_for(self, name: str, value: Any) -> Parameter:
+        """Return the parameter of that name after `value` was assigned: copied, or tied."""
+        own = self._parameters[name]
+        if value is None:
+            raise AttributeError(
+                f"{name}: expected an array or a Parameter, got None; make a "
+                f"{type(self).__name__} without it"
+            )
+        if not isinstance(value, Parameter):
+            own.data = value
+            return own
+        if value is own:
+            return own
+        if value.shape != own.shape:
+            raise ValueError(f"{name}: expected shape {own.shape}, got {value.shape}")
+        used = self._lock is not None or value.placed
+        if used and value.array.dtype != own.array.dtype:
+            raise ValueError(f"{name}: expected {own.array.dtype}, got {value.array.dtype}")
+        self._parameters[name] = value
+        own.uses -= 1
+        value.uses += 1
+        own.changed()
+        self.changed()
+        return value
+
+    @property
+    def trainable(self) -> bool:
+        """Whether all parameters of this layer, and of those inside it, are trained."""
+        return all(p.trainable for _, layer in self._layers() for p in layer._parameters.values())
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for _, layer in self._layers():
+            for parameter in layer._parameters.values():
+                parameter.trainable = value
+
+    def freeze(self) -> None:
+        """Train none of the parameters of this layer and those inside it."""
+        self.trainable = False
+
+    def unfreeze(self) -> None:
+        """Train all parameters of this layer and those inside it."""
+        self.trainable = True
 
     # Building --------------------------------------------------------------------------------
 
-    def _layers(self, prefix=""):
+    def _places(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+        """Yield (path, layer) for this layer and all inside it, for every place."""
+        yield prefix, self
+        for name, child in self.children().items():
+            yield from child._places(f"{prefix}.{name}" if prefix else name)
+
+    def _layers(self) -> Iterator[tuple[str, Layer]]:
         """Yield (path, layer) for this layer and all inside it, each layer once."""
-        seen = set()
+        seen: set[Layer] = set()
+        for path, layer in self._places():
+            if layer not in seen:
+                seen.add(layer)
+                yield path, layer
 
-        def walk(layer, path):
-            if id(layer) in seen:
-                return
-            seen.add(id(layer))
-            yield path, layer
-            for name, child in layer.children().items():
-                yield from walk(child, f"{path}.{name}" if path else name)
+    def _entries(self) -> dict[str, Entry]:
+        return {**self._parameters, **self._buffers}
 
-        yield from walk(self, prefix)
-
-    def _outermost(self):
+    def _outermost(self) -> Layer:
         """Return the container of all containers that this layer was put into, or itself."""
         layer = self
         while layer._container is not None:
             layer = layer._container
         return layer
 
-    def _model(self):
-        """Return this model's engine, building the model when it is used for the first time."""
-        if self._engine is None:
-            self._build()
-        return self._engine
+    def build(self) -> None:
+        """Give all arrays a place and their first values, where they have none yet."""
+        build(self)
 
-    def _build(self):
-        """Give all parameters their place in one arena and their first values."""
-        rng = self._rng if self._rng is not None else np.random.default_rng()
-        engine = _Engine(self._dtype or np.dtype(np.float32), rng)
-        owned = [
-            (f"{path}.{name}" if path else name, parameter, layer)
-            for path, layer in self._layers()
-            for name, parameter in layer._parameters.items()
-        ]
-        total = sum(parameter.size for _, parameter, _ in owned)
-        engine.data, engine.grad = (aligned_zeros(total, engine.dtype) for _ in range(2))
-        start = 0
-        for name, parameter, layer in owned:
-            end = start + parameter.size
-            data = engine.data[start:end].reshape(parameter.shape)
-            if parameter.placed:  # the layer has been used before: its values move along
-                data[...] = parameter.data
-            else:
-                own = layer._rng if layer._rng is not None else rng
-                data[...] = parameter._init(parameter.shape, own, engine.dtype)
-            parameter._place(name, data, engine.grad[start:end].reshape(parameter.shape))
-            start = end
-        for _, layer in self._layers():
-            for buffer in layer._buffers.values():
-                old = buffer.data if buffer.placed else buffer.value
-                buffer.data = np.full(buffer.shape, old, engine.dtype)
-            if layer.uses_random_numbers() and layer._random_state is None:
-                own = layer._rng if layer._rng is not None else rng
-                key = own.integers(0, 2**64, dtype=np.uint64)
-                layer._random_state = np.array([key, 0], np.uint64)
-            layer._engine = engine
+    def _built(self) -> Model:
+        """Return what it takes to run, building the model when it is used for the first time."""
+        model = self._model
+        if model is None:
+            if self._lock is None:
+                self._outermost().build()
+            layers = [layer for _, layer in self._layers()]
+            if any(layer._lock is None for layer in layers):  # some have come since
+                self.build()
+            assert self._dtype is not None
+            model = self._model = Model(self._dtype, {layer._lock for layer in layers})
+        return model
 
-    def _program(self, shape, training):
+    @property
+    def random_state(self) -> Array:
+        """The (key, step) pair of the layer's own random numbers, for plans."""
+        if self._random_state is None:
+            stream = self._rng if self._rng is not None else self._stream
+            assert stream is not None
+            self._random_state = new_random_state(stream)
+        return self._random_state
+
+    def _program(self, shape: Shape, training: bool) -> Program:
         """Return the program for inputs of `shape` per sample, planning it at first use."""
-        engine = self._model()
-        key = (id(self), shape, training)
-        program = engine.programs.get(key)
+        model = self._model or self._built()
+        model.last_shape = shape
+        program: Program | None = model.programs.get((shape, training))
         if program is None:
-            program = engine.programs[key] = Program(self._schedule(shape, training))
+            schedule = self._schedule(shape, training)
+            program = Program(schedule, model.memory[training], model.version)
+            model.programs.keep((shape, training), program)
         return program
 
-    def _input(self, builder, shape):
+    def _input(self, builder: Builder, shape: Shape) -> Value:
         return builder.value(shape, "x", slot="x")
 
-    def _schedule(self, shape, training):
-        builder = Builder(self._model().dtype, training)
+    def _schedule(self, shape: Shape, training: bool) -> Schedule:
+        model = self._built()
+        builder = Builder(model.dtype, training, model=model)
         x = self._input(builder, shape)
         y = _own(builder, builder.plan(self, x), x)
         y.root.name = "y"
         outputs = [y]
         if training:
-            y.grad.root.slot = "dy"
+            y.grad.root.name = y.grad.root.slot = "dy"
             if x.dtype == builder.dtype:
                 outputs.append(x.grad)
                 x.grad.slot = "dx"
+            if builder.read_later(x):
+                builder.keep_input(x)
         # the caller gets what is computed itself, unless he could spoil it for the backward pass
         if not builder.read_later(y):
             y.root.slot = "y"
-        schedule = Schedule.of(builder, outputs)
-        schedule.x, schedule.y, schedule.keeps_x = x, y, builder.read_later(x)
-        schedule.kept_x, schedule.parameters = None, self.parameters()
-        return schedule
+        return Schedule.of(builder, outputs, x, y)
 
-    def __getstate__(self):
-        """Leave out arena and programs, which are made anew: for pickle and copy.deepcopy."""
-        state = self.__dict__.copy()
-        if self._engine is not None:
-            state["_dtype"] = self._engine.dtype
-        state["_engine"] = state["_container"] = None
-        return state
+    # Copies ----------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out programs and locks, which are made anew: for pickle and copy.deepcopy."""
+        return self.__dict__ | {"_lock": None, "_container": None, "_model": None, "_watchers": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for entry in self._entries().values():
+            if not entry.placed and entry._layer is None:
+                entry._layer = self
+
+    def __copy__(self: Self) -> Self:
+        """Return a layer that shares parameters, buffers and layers inside."""
+        self._built()
+        result = object.__new__(type(self))
+        result.__dict__.update(self.__dict__)
+        own = {name: copy.copy(self.__dict__[name]) for name in ("_parameters", "_buffers")}
+        result.__dict__.update(own, _model=None, _watchers=None)
+        for parameter in result._parameters.values():
+            parameter.uses += 1
+        return result
+
+    def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
+        """Return a layer with arrays of its own, all of one step."""
+        result = object.__new__(type(self))
+        memo[id(self)] = result
+        with nullcontext() if self._lock is None else self._built().lock:
+            result.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return result
 
     # Running ---------------------------------------------------------------------------------
 
-    def forward(self, x, training=False):
+    def forward(self, x: ArrayLike, training: bool = False) -> Array:
         """Compute the layer's output.
 
         Parameters
@@ -243,40 +396,49 @@ class Layer:
         TypeError
             If `x` is not numeric.
         """
-        engine = self._model()
-        x = self._as_input(x, engine.dtype)
+        return self._run(x, training)
+
+    # for a layer in Python this is its own forward with the checks around it
+    __call__ = forward
+
+    def _run(self, x: Any, training: bool, arrays: dict[str, Array | None] | None = None) -> Array:
+        """Run the forward pass; `arrays` are for further slots of the program."""
+        model = self._model or self._built()
+        x = self._as_input(x, model.dtype)
         if x.ndim == 0:
             raise ValueError("x: expected at least one axis, got a scalar")
         single = x.ndim == 1 and self._needs_features
         if single:
             x = x[None]
-        with engine.lock:
+        with model.lock:
             program = self._program(x.shape[1:], bool(training))
-            rows = x.shape[0]
-            y = empty((rows, *program.schedule.y.shape), engine.dtype)
+            schedule, rows = program.schedule, x.shape[0]
+            y = empty((rows, *schedule.y.shape), model.dtype)
+            given = {"x": x, "y": y} if arrays is None else {**arrays, "x": x, "y": y}
+            if schedule.carried:
+                given = {**schedule.final_states(rows), **given}
             if training:
-                engine.pending = None
-                if program.schedule.keeps_x:
-                    x = _kept(program.schedule, x)
-            program.bind("x", x)
-            program.bind("y", y)
-            program.forward(rows)
+                if model.in_loss:
+                    raise RuntimeError(
+                        "forward: expected no training pass of the model inside its own loss; "
+                        "training=False computes its output"
+                    )
+                model.pending = None
+            program.forward(rows, given)
+            if schedule.carried:
+                schedule.hand_out(given)
             if training:
                 if not program.has_slot("y"):
-                    program.read(program.schedule.y, y)
-                engine.pending = (self, program, x, y.shape, single, threading.get_ident())
+                    program.read(schedule.y, y)
+                model.pending = Pending(
+                    program, rows, x.shape, y.shape, single, arrays or {}, get_ident()
+                )
         return y[0] if single else y
 
-    __call__ = forward
-
-    # Whether a one-dimensional input is one sample with features rather than a batch of scalars.
-    _needs_features = False
-    _takes_integers = False
-
-    def _as_input(self, x, dtype):
+    def _as_input(self, x: Any, dtype: np.dtype[Any]) -> Array:
         return as_input(x, "x", dtype)
 
-    def backward(self, dy, accumulate=False):
+    def backward(self, dy: ArrayLike, accumulate: bool = False) -> Array | None:
         """Back-propagate through the last training forward pass.
 
         Parameters
@@ -298,49 +460,56 @@ class Layer:
         ValueError
             If `dy` has another shape than the output.
         """
-        engine = self._model()
-        with engine.lock:
-            if engine.pending is None or engine.pending[0] is not self:
-                raise RuntimeError(
-                    "backward: expected a forward(x, training=True) before it, one for each call"
-                )
-            _, program, x, shape, single, thread = engine.pending
-            if thread != threading.get_ident():
-                raise RuntimeError("backward: the forward pass was made by another thread")
-            dy = as_input(dy, "dy", engine.dtype)
-            if single:
-                dy = dy[None]
-            if dy.shape != shape:
-                raise ValueError(f"dy: expected shape {shape}, got {dy.shape}")
-            engine.pending = None
-            dx = empty(x.shape, engine.dtype) if program.has_slot("dx") else None
-            program.bind("dy", dy)
-            program.bind("dx", dx)
-            program.set_accumulate(bool(accumulate))
-            program.backward(len(x))
-            mark_gradients(program.schedule.parameters)
-        return dx[0] if single and dx is not None else dx
+        if type(self).forward is not Layer.forward and type(self).plan is Layer.plan:
+            raise RuntimeError(f"backward: {type(self).__name__} has a forward of its own but no "
+                               "backward; define backward(self, dy, accumulate=False)")
+        model = self._model or self._built()
+        with model.lock:
+            return self._run_back(model.awaited(), dy, accumulate, {})
+
+    def _run_back(
+        self, pending: Pending, dy: Any, accumulate: bool, arrays: dict[str, Array | None]
+    ) -> Array | None:
+        """Run the backward pass; `arrays` are for further slots of the program."""
+        model, program = self._model or self._built(), pending.program
+        dy = as_input(dy, "dy", model.dtype)
+        if pending.single:
+            dy = dy[None]
+        if dy.shape != pending.output_shape:
+            raise ValueError(f"dy: expected shape {pending.output_shape}, got {dy.shape}")
+        dx = empty(pending.input_shape, model.dtype) if program.has_slot("dx") else None
+        model.pending = None
+        given = {**pending.arrays, **arrays, "dy": dy, "dx": dx}
+        program.backward(pending.rows, given, bool(accumulate))
+        mark_gradients(program.schedule.parameters)
+        return dx[0] if pending.single and dx is not None else dx
 
     # State -----------------------------------------------------------------------------------
 
-    def parameters(self):
+    def parameters(self) -> list[Parameter]:
         """Return the parameters of this layer and all inside it, each once."""
-        self._model()
-        return [p for _, layer in self._layers() for p in layer._parameters.values()]
+        self._built()
+        found = (p for _, layer in self._layers() for p in layer._parameters.values())
+        return list(dict.fromkeys(found))
 
-    def _state(self):
-        self._model()
+    def _state(self) -> dict[str, Entry]:
+        """Return parameters and buffers by their keys: one for every place."""
+        self._built()
         return {
             f"{path}.{name}" if path else name: entry
-            for path, layer in self._layers()
-            for name, entry in {**layer._parameters, **layer._buffers}.items()
+            for path, layer in self._places()
+            for name, entry in layer._entries().items()
         }
 
-    def state_dict(self):
-        """Return copies of all parameters and buffers, keyed as PyTorch keys them."""
-        return {name: entry.data.copy() for name, entry in self._state().items()}
+    def state_dict(self) -> dict[str, Array]:
+        """Return copies of all parameters and buffers, keyed as PyTorch keys them.
 
-    def load_state_dict(self, mapping, strict=True):
+        What is in several places has a key for each.
+        """
+        with self._built().lock:
+            return {name: entry.array.copy() for name, entry in self._state().items()}
+
+    def load_state_dict(self, mapping: Mapping[str, Any], strict: bool = True) -> LoadedKeys:
         """Copy values into the parameters and buffers.
 
         Parameters
@@ -350,34 +519,49 @@ class Layer:
         strict : bool
             Whether the keys must be exactly the model's. ``num_batches_tracked`` is ignored.
 
+        Returns
+        -------
+        LoadedKeys
+            ``missing_keys``, those of the model that `mapping` has not, and ``unexpected_keys``,
+            the reverse; both empty if `strict`.
+
         Raises
         ------
         KeyError
             If `strict` and keys are missing or unknown.
         ValueError
-            If a shape differs. Nothing is changed in either case.
+            If a shape differs, or a parameter that is in two places has two values. Nothing is
+            changed in either case.
         """
         state = self._state()
         given = {k: v for k, v in mapping.items() if k.rpartition(".")[2] != "num_batches_tracked"}
-        missing = [name for name in state if name not in given]
-        unknown = [name for name in given if name not in state]
-        if strict and (missing or unknown):
-            raise KeyError(f"mapping: missing keys {missing}, unknown keys {unknown}")
-        arrays = {}
+        keys = LoadedKeys([name for name in state if name not in given],
+                          [name for name in given if name not in state])
+        if strict and (keys.missing_keys or keys.unexpected_keys):
+            raise KeyError(
+                f"mapping: missing keys {keys.missing_keys}, unknown keys {keys.unexpected_keys}"
+            )
+        values: dict[Entry, tuple[str, Array]] = {}
         for name, entry in state.items():
-            if name in given:
-                arrays[name] = as_input(given[name], name, entry.data.dtype)
-                if arrays[name].shape != entry.data.shape:
-                    raise ValueError(
-                        f"{name}: expected shape {entry.data.shape}, got {arrays[name].shape}"
-                    )
-        with self._model().lock:
-            for name, array in arrays.items():
-                state[name].data[...] = array
+            if name not in given:
+                continue
+            array = as_input(given[name], name, entry.array.dtype)
+            if array.shape != entry.shape:
+                raise ValueError(f"{name}: expected shape {entry.shape}, got {array.shape}")
+            other, known = values.setdefault(entry, (name, array))
+            if known is not array and not np.array_equal(known, array, equal_nan=True):
+                raise ValueError(
+                    f"{name}: expected the values of {other}, which is the same "
+                    f"{type(entry).__name__.lower()}, got others"
+                )
+        with self._built().lock:
+            for entry, (_, array) in values.items():
+                entry.array[...] = array
+        return keys
 
     # Description -----------------------------------------------------------------------------
 
-    def summary(self, batch_size=1, input_shape=None):
+    def summary(self, batch_size: int = 1, input_shape: Any = None) -> str:
         """Return a table of layers, shapes, parameters and bytes kept for backward.
 
         Parameters
@@ -388,7 +572,7 @@ class Layer:
         """
         return summary(self, batch_size, input_shape)
 
-    def graph(self, format="text", input_shape=None):
+    def graph(self, format: str = "text", input_shape: Any = None) -> str:
         """Return the computational graph of forward and backward.
 
         Parameters
@@ -399,44 +583,30 @@ class Layer:
         """
         return graph(self, format, input_shape)
 
-    def input_shape(self):
+    def input_shape(self) -> Shape | None:
         """Return the shape per sample that the layer expects, or None if any will do."""
+        return None
 
-    def keeps_shape(self):
+    def keeps_shape(self) -> bool:
         """Return whether the output has the shape of the input, whatever that is."""
         return type(self).output_shape is Layer.output_shape
 
 
-def rows_and_columns(shape):
+def rows_and_columns(shape: Shape) -> tuple[int, int]:
     """Split a shape per sample into rows and columns (the last axis)."""
     return (prod(shape[:-1]), shape[-1]) if shape else (1, 1)
 
 
-def _own(builder, y, x):
+def _own(builder: Builder, y: Value, x: Value) -> Value:
     """Copy `y` if it is nothing but a view of `x`, which belongs to the caller."""
     if y.root is not x.root:
         return y
-    copy = builder.value(y.shape)
-    builder.forward("copy_columns", [copy, y], sizes=(y.size,) * 3)
-    builder.backward("copy_columns", [y.grad, copy.grad], sizes=(y.size,) * 3)
-    return copy
+    copied = builder.value(y.shape)
+    builder.copy(copied, y)
+    return copied
 
 
-def _kept(schedule, x):
-    """Copy the input, for the caller may write into his before the backward pass."""
-    if schedule.kept_x is None or len(schedule.kept_x) < len(x):
-        schedule.kept_x = np.empty_like(x)
-    copy = schedule.kept_x[: len(x)]
-    if x.nbytes >= 1 << 18 and x.dtype == schedule.dtype:
-        # by the threads that go on with it: what one processor has read is slow to write by another
-        columns = schedule.x.size
-        call("copy_columns", x.dtype, (copy, x), (columns,) * 3, (), len(x), work=WORK * columns)
-    else:
-        copy[...] = x
-    return copy
-
-
-def _fitting(result, expected, layer):
+def _fitting(result: Any, expected: Array, layer: Layer) -> Array:
     result = np.asarray(result)
     if result.shape != expected.shape:
         raise ValueError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastnn.layers.base import Layer, rows_and_columns
 
 
@@ -10,25 +12,44 @@ class _Container(Layer):
 
     def __init__(self, *layers, dtype=None, rng=None):
         super().__init__(dtype=dtype, rng=rng)
+        self.layers = layers
+
+    @property
+    def layers(self):
+        """The layers, a tuple; another one takes effect at the next call."""
+        return self._held
+
+    @layers.setter
+    def layers(self, layers: Any) -> None:
+        layers = tuple(layers)
         for position, layer in enumerate(layers):
             if not isinstance(layer, Layer):
                 raise TypeError(
                     f"layers[{position}]: expected a fastnn layer, got {type(layer).__name__}"
                 )
-        self.layers = layers
+            if "_parameters" not in layer.__dict__:
+                raise TypeError(
+                    f"layers[{position}]: expected a layer whose __init__ calls "
+                    f"super().__init__(), got {type(layer).__name__}"
+                )
+            if any(inside is self for _, inside in layer._places()):
+                raise ValueError(f"layers[{position}]: expected one that does not hold this one")
+        self._held, self._model = layers, None
         self._claim()
+        self.changed()
 
     def _claim(self):
-        for layer in self.layers:
-            layer._container = self
+        for layer in self._held:
+            if layer._lock is None:
+                layer._container = self
 
     def __setstate__(self, state):
-        self.__dict__.update(state)
+        super().__setstate__(state)
         self._claim()
 
     def children(self):
         """Return the layers by name."""
-        return {str(i): layer for i, layer in enumerate(self.layers)}
+        return {str(i): layer for i, layer in enumerate(self._held)}
 
     def input_shape(self):
         """Return the shape that the first layer which wants one expects, if it gets the input's."""
@@ -127,7 +148,7 @@ class Residual(_Container):
                 f"got {('batch', *inner.shape)}"
             )
         y = builder.value(x.shape)
-        sizes = {"rows": rows, "flops": x.size}
+        sizes = {"items": rows, "flops": x.size}
         builder.forward("add_forward", [y, x, inner], sizes=(cols,), in_place=True, **sizes)
         # runs in reverse: first inner's gradient, then x's, which inner's layers add to
         builder.backward("copy_columns", [x.grad, y.grad], sizes=(cols,) * 3, **sizes)
@@ -173,7 +194,7 @@ class Concat(_Container):
         start = 0
         for part in parts:
             cols = part.shape[-1]
-            details = {"rows": rows, "flops": part.size}
+            details = {"items": rows, "flops": part.size}
             builder.forward("copy_columns", [y, part], sizes=(cols, width, cols, start, 0),
                             **details)
             builder.backward("copy_columns", [part.grad, y.grad],

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from fastnn.layers.base import Layer, rows_and_columns
+from math import inf
+
+from fastnn._door.numbers import number
+from fastnn.layers.base import Layer, option, rows_and_columns
+
+
+def probability(name, value):
+    """Return `value` as a float in [0, 1], or raise."""
+    result = number(name, value, -inf, inf)
+    if not 0 <= result <= 1:
+        raise ValueError(f"{name}: expected a probability in [0, 1], got {value}")
+    return result
 
 
 class Dropout(Layer):
@@ -27,11 +38,11 @@ class Dropout(Layer):
     element and forward pass, so that it is the same whatever the number of threads.
     """
 
+    p = option(probability)
+
     def __init__(self, p=0.5, *, dtype=None, rng=None):
         super().__init__(dtype=dtype, rng=rng)
-        if not 0 <= p <= 1:
-            raise ValueError(f"p: expected a probability in [0, 1], got {p}")
-        self.p = float(p)
+        self.p = p
 
     def uses_random_numbers(self):
         """Return True."""
@@ -44,8 +55,8 @@ class Dropout(Layer):
         rows, cols = rows_and_columns(x.shape)
         y = builder.value(x.shape)
         mask = builder.value(x.shape, dtype="uint8")
-        state = builder.random_state(self._random_state)
-        details = {"sizes": (cols,), "scalars": (self.p,), "rows": rows, "in_place": True}
+        state = builder.random_state(self.random_state)
+        details = {"sizes": (cols,), "scalars": (self.p,), "items": rows, "in_place": True}
         builder.forward("dropout_forward", [y, mask, x, state], outputs=2, flops=20 * x.size,
                         **details)
         builder.backward("dropout_backward", [x.grad, y.grad, mask], flops=x.size, **details)

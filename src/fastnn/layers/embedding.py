@@ -9,7 +9,7 @@ import numpy as np
 from fastnn import initializers
 from fastnn._door.numbers import positive
 from fastnn._planning.builder import SERIAL, RowCount
-from fastnn.layers.base import Layer
+from fastnn.layers.base import Layer, fixed
 
 
 class Embedding(Layer):
@@ -52,6 +52,8 @@ class Embedding(Layer):
     (2, 2, 3)
     """
 
+    num_embeddings, embedding_dim, sparse = fixed(), fixed(), fixed()
+
     def __init__(self, num_embeddings, embedding_dim, sparse=False, *, dtype=None, rng=None):
         super().__init__(dtype=dtype, rng=rng)
         self.num_embeddings = positive("num_embeddings", num_embeddings)
@@ -85,18 +87,19 @@ class Embedding(Layer):
         """One copy of rows forward, one sum over them backward."""
         if x.dtype != np.int64:
             raise ValueError(f"x: expected integers as the input of a model, got {x.dtype}")
+        builder.require_indices(self.num_embeddings)
         dim, count = self.embedding_dim, x.size
         y = builder.value((*x.shape, dim))
-        builder.forward("gather_rows", [y, self.weight.data, x],
-                        sizes=(dim * builder.dtype.itemsize,), rows=count, flops=y.size)
+        builder.forward("gather_rows", [y, self.weight.array, x],
+                        sizes=(dim * builder.dtype.itemsize,), items=count, flops=y.size)
         weight, num = self.weight, self.num_embeddings
-        if self.sparse:
+        if weight.sparse:
             used = builder.array("rows", weight._rows), builder.array("used", weight._used)
-            builder.gradient("embedding_backward_rows", [weight.grad, *used, y.grad, x],
+            builder.gradient("embedding_backward_rows", [weight.grad_array, *used, y.grad, x],
                              items=1, outputs=3, split=SERIAL, flops=y.size,
                              sizes=(dim, RowCount(count), num, builder.dense))
         else:
-            builder.gradient("embedding_backward", [weight.grad, y.grad, x], items=num,
+            builder.gradient("embedding_backward", [weight.grad_array, y.grad, x], items=num,
                              sizes=(dim, RowCount(count)), flops=y.size)
         return y
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastnn import initializers
 from fastnn._door.numbers import positive
 from fastnn._planning.builder import RowCount
-from fastnn.layers.base import Layer, rows_and_columns
+from fastnn.layers.base import Layer, fixed, rows_and_columns
 
 
 class Linear(Layer):
@@ -39,6 +39,7 @@ class Linear(Layer):
     """
 
     _needs_features = True
+    in_features, out_features = fixed(), fixed()
 
     def __init__(self, in_features, out_features, bias=True, init="lecun_normal", *, dtype=None,
                  rng=None):
@@ -48,6 +49,8 @@ class Linear(Layer):
         shape = (self.out_features, self.in_features)
         self.weight = self.parameter("weight", shape, initializers.get(init))
         self.bias = self.parameter("bias", shape[:1], initializers.zeros) if bias else None
+        if not bias:
+            self.no_parameter("bias")
 
     def input_shape(self):
         """Return ``(in_features,)``."""
@@ -66,15 +69,15 @@ class Linear(Layer):
         weight, bias = self.weight, self.bias
         y = builder.value((*x.shape[:-1], n_out))
         builder.forward(
-            "linear_forward", [y, x, weight.data, bias and bias.data],
-            sizes=(n_in, n_out), rows=rows, flops=work,
+            "linear_forward", [y, x, weight.array, bias and bias.array],
+            sizes=(n_in, n_out), items=rows, flops=work,
         )
         builder.backward(
-            "linear_backward_input", [x.grad, y.grad, weight.data],
-            sizes=(n_in, n_out), rows=rows, flops=work,
+            "linear_backward_input", [x.grad, y.grad, weight.array],
+            sizes=(n_in, n_out), items=rows, flops=work,
         )
         builder.gradient(
-            "linear_backward_weight", [weight.grad, bias and bias.grad, y.grad, x],
+            "linear_backward_weight", [weight.grad_array, bias and bias.grad_array, y.grad, x],
             items=n_out, sizes=(n_in, n_out, RowCount(rows)), outputs=2, flops=work,
         )
         return y

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
-from math import isfinite, prod
-
-import numpy as np
+from math import prod
 
 from fastnn import initializers
-from fastnn._door.numbers import positive
+from fastnn._door.numbers import number, positive
 from fastnn._planning.builder import ITEMS, RowCount
-from fastnn.layers.base import Layer
+from fastnn.layers.base import Layer, fixed, option
 
 
-def _positive_number(name, value):
-    if not (isfinite(value) and value > 0):
-        raise ValueError(f"{name}: expected a finite number > 0, got {value}")
+def _above_zero(name, value):
+    if number(name, value) == 0:
+        raise ValueError(f"{name}: expected a number > 0, got {value!r}")
     return float(value)
+
+
+def _fraction(name, value):
+    return number(name, value, high=1.0)
 
 
 class _Normalization(Layer):
     """An optional weight, which starts at one, and bias, which starts at zero."""
 
+    eps = option(_above_zero)
+
     def _declare(self, affine, shape):
         self.weight = self.parameter("weight", shape, initializers.ones) if affine else None
         self.bias = self.parameter("bias", shape, initializers.zeros) if affine else None
+        if not affine:
+            self.no_parameter("weight")
+            self.no_parameter("bias")
 
-    def _affine(self, attribute):
-        return [p and getattr(p, attribute) for p in (self.weight, self.bias)]
+    def _values(self):
+        return [p and p.array for p in (self.weight, self.bias)]
+
+    def _gradients(self):
+        return [p and p.grad_array for p in (self.weight, self.bias)]
 
 
 class LayerNorm(_Normalization):
@@ -66,6 +76,7 @@ class LayerNorm(_Normalization):
     """
 
     _needs_features = True
+    normalized_shape = fixed()
 
     def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True, *, dtype=None,
                  rng=None):
@@ -75,7 +86,7 @@ class LayerNorm(_Normalization):
         if not shape:
             raise ValueError("normalized_shape: expected at least one axis, got ()")
         self.normalized_shape = tuple(positive("normalized_shape", n) for n in shape)
-        self.eps = _positive_number("eps", eps)
+        self.eps = eps
         self._declare(elementwise_affine, self.normalized_shape)
 
     def input_shape(self):
@@ -94,14 +105,14 @@ class LayerNorm(_Normalization):
         rows = x.size // cols
         y = builder.value(x.shape)
         saved = [builder.value((rows,), name) for name in ("mean", "tail", "rstd")]
-        builder.forward("layer_norm_forward", [y, *saved, x, *self._affine("data")],
-                        sizes=(cols,), scalars=(self.eps,), rows=rows, outputs=4,
+        builder.forward("layer_norm_forward", [y, *saved, x, *self._values()],
+                        sizes=(cols,), scalars=(self.eps,), items=rows, outputs=4,
                         flops=8 * x.size)
-        builder.backward("layer_norm_backward", [x.grad, y.grad, x, self._affine("data")[0],
+        builder.backward("layer_norm_backward", [x.grad, y.grad, x, self._values()[0],
                                                  *saved],
-                         sizes=(cols,), rows=rows, in_place=True, flops=12 * x.size)
+                         sizes=(cols,), items=rows, in_place=True, flops=12 * x.size)
         if self.weight:
-            builder.gradient("layer_norm_backward_weight", [*self._affine("grad"), y.grad, x,
+            builder.gradient("layer_norm_backward_weight", [*self._gradients(), y.grad, x,
                                                             *saved],
                              items=cols, sizes=(cols, RowCount(rows)), outputs=2,
                              flops=5 * x.size)
@@ -154,14 +165,13 @@ class BatchNorm1d(_Normalization):
     """
 
     _needs_features = True
+    num_features, momentum = fixed(), option(_fraction)
 
     def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True, *, dtype=None, rng=None):
         super().__init__(dtype=dtype, rng=rng)
         self.num_features = positive("num_features", num_features)
-        self.eps = _positive_number("eps", eps)
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"momentum: expected a number in [0, 1], got {momentum}")
-        self.momentum = float(momentum)
+        self.eps = eps
+        self.momentum = momentum
         self._declare(affine, (self.num_features,))
         self.running_mean = self.buffer("running_mean", (self.num_features,), 0)
         self.running_var = self.buffer("running_var", (self.num_features,), 1)
@@ -178,26 +188,23 @@ class BatchNorm1d(_Normalization):
                 f"length), got shape {('batch', *x.shape)}"
             )
         channels, length = self.num_features, prod(x.shape[1:])
-        running = [self.running_mean.data, self.running_var.data]
+        running = [self.running_mean.array, self.running_var.array]
         y = builder.value(x.shape)
         if not builder.training:
-            builder.forward("batch_norm_inference", [y, x, *running, *self._affine("data")],
+            builder.forward("batch_norm_inference", [y, x, *running, *self._values()],
                             sizes=(channels, length), scalars=(self.eps,), in_place=True,
                             flops=4 * x.size)
             return y
         builder.require_rows(2 if length == 1 else 1)
-        saved = [
-            builder.array(name, np.empty(channels, builder.dtype))
-            for name in ("mean", "tail", "rstd")
-        ]
+        saved = [builder.room(name, channels) for name in ("mean", "tail", "rstd")]
         sizes = (channels, length, RowCount())
-        builder.forward("batch_norm_forward", [y, *saved, *running, x, *self._affine("data")],
+        builder.forward("batch_norm_forward", [y, *saved, *running, x, *self._values()],
                         sizes=sizes, scalars=(self.eps, self.momentum), split=ITEMS,
-                        rows=channels, outputs=6, flops=8 * x.size)
-        builder.backward("batch_norm_backward", [x.grad, *self._affine("grad"), y.grad, x,
-                                                 self._affine("data")[0], *saved],
-                         sizes=sizes, split=ITEMS, rows=channels, outputs=3,
-                         in_place=True, parameters=bool(self.weight), flops=12 * x.size)
+                        items=channels, outputs=6, flops=8 * x.size)
+        builder.backward("batch_norm_backward", [x.grad, *self._gradients(), y.grad, x,
+                                                 self._values()[0], *saved],
+                         sizes=sizes, split=ITEMS, items=channels, outputs=3,
+                         in_place=True, flops=12 * x.size)
         return y
 
     def __repr__(self):

@@ -1,105 +1,260 @@
-"""Arrays that belong to a layer and lie in the arrays of its model."""
+"""Arrays that belong to a layer and keep the place that they got first."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from math import prod
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn._door.arrays import Array, expect_shape
+from fastnn._kernels.door import as_input
+from fastnn._planning.watched import Watched
 
-class _Placed:
-    """Arrays of a layer that get their place when the model is built, at the latest when read."""
+if TYPE_CHECKING:
+    from fastnn.layers.base import Layer
 
-    __slots__ = ()
-    _arrays = ("data",)
+Initializer = Callable[[tuple[int, ...], np.random.Generator, np.dtype[Any]], Any]
 
-    def __getattr__(self, name):
-        if name not in self._arrays:
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        self._layer._outermost()._model()
-        return object.__getattribute__(self, name)
+
+class Entry(Watched):
+    """An array of a layer's state, which gets its place when the model is built.
+
+    That is at the latest when someone reads it; from then on it never moves.
+    """
+
+    __slots__ = ("__weakref__", "_layer", "_start", "_values", "_watchers", "name", "shape")
+
+    def __init__(self, layer: Layer, name: str, shape: Iterable[int]) -> None:
+        # the layer, which holds this, only until the arrays are there: no cycle keeps them alive
+        self._layer: Layer | None = layer
+        self.name, self.shape = name, tuple(shape)
+        self._values: Array | None = None
+        self._start: Array | None = None  # what to start with, in a copy that is not built yet
+        self._watchers = None
 
     @property
-    def placed(self):
-        """Whether the arrays are there."""
-        try:
-            type(self).data.__get__(self)
-        except AttributeError:
-            return False
-        return True
+    def placed(self) -> bool:
+        """Whether the array is there."""
+        return self._values is not None
 
-    def __getstate__(self):
-        unset = () if self.placed else self._arrays
-        return None, {name: getattr(self, name) for name in self.__slots__ if name not in unset}
+    @property
+    def array(self) -> Array:
+        """The values, for plans."""
+        if self._values is None:
+            if self._layer is not None:
+                self._layer._outermost().build()
+            if self._values is None:  # a copy without its layer
+                assert self._start is not None
+                self._settle(self._start.copy())
+        assert self._values is not None
+        return self._values
+
+    @property
+    def data(self) -> Array:
+        """The values, C-contiguous; an array that is assigned is copied into place."""
+        return self.array
+
+    @data.setter
+    def data(self, values: Any) -> None:
+        place = self.array
+        place[...] = self._fitting(values, "data")
+
+    def _fitting(self, values: Any, what: str) -> Array:
+        array = as_input(values, f"{self.name}.{what}", self.array.dtype)
+        expect_shape(f"{self.name}.{what}", array, self.shape)
+        return array
+
+    def _settle(self, values: Array) -> None:
+        """Take `values` as the place for good."""
+        self._values, self._start, self._layer = values, None, None
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.array(self.data, dtype, copy=copy)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, shape={self.shape})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "name": self.name, "shape": self.shape, "_layer": self._layer, "_watchers": None,
+            "_values": None, "_start": self._start if self._values is None else self._values,
+        }  # fmt: skip
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+        if self._start is not None:  # a copy of one array, not of the arena in which it lies
+            self._start = np.array(self._start, order="C")
 
 
-class Parameter(_Placed):
-    """A trainable array of a layer and its gradient, views into the model's arena.
+class Parameter(Entry):
+    """A trainable array of a layer and its gradient.
 
     Attributes
     ----------
     name : str
         Its key in ``state_dict()``, such as ``"0.weight"``.
     data : ndarray
-        The values, C-contiguous; write into it, do not replace it. To read it first gives the
-        whole model its initial values.
-    grad : ndarray
-        The gradient of the last backward pass, same shape.
+        The values, C-contiguous. To read it first gives the whole model its initial values; what is
+        assigned is converted and copied into place.
+    grad : ndarray or None
+        The gradient of the last backward pass, same shape. One that is assigned, or written into
+        this array, counts for the next step of an optimizer; the next backward pass overwrites it.
+        None after ``grad = None``, which forgets it until then.
     shape : tuple of int
     grad_ready : bool
-        Whether a backward pass has written `grad`.
+        Whether there is a gradient: from a backward pass, assigned, or handed out by `grad`.
+    trainable : bool
+        Whether it is trained. No gradient is computed for a frozen parameter and nothing moves it.
     sparse : bool
         Whether backward passes touch only some rows of `grad`, which `rows` names.
     """
 
     __slots__ = (
-        "_init", "_layer", "_rows", "_used", "data", "grad", "grad_ready", "name", "shape",
-        "sparse",
+        "_forgotten", "_gradient", "_init", "_ready", "_rows", "_trainable", "_used", "sparse",
+        "uses",
     )  # fmt: skip
-    _arrays = ("data", "grad")
 
-    def __init__(self, layer, name, shape, init, sparse=False):
-        self._layer, self.name, self.shape, self._init = layer, name, tuple(shape), init
-        self.sparse, self._rows, self._used, self.grad_ready = sparse, None, None, False
+    def __init__(
+        self,
+        layer: Layer,
+        name: str,
+        shape: Iterable[int],
+        init: Initializer | None,
+        sparse: bool = False,
+    ) -> None:
+        super().__init__(layer, name, shape)
+        self._init, self.sparse = init, sparse
+        self._gradient: Array | None = None
+        self._rows: Array | None = None
+        self._used: Array | None = None
+        self._ready = self._forgotten = False
+        self._trainable = True
+        self.uses = 1  # places that it has in layers
 
-    def _place(self, name, data, grad):
-        """Move into arrays of the model's; there is no gradient yet."""
-        self.name, self.data, self.grad, self.grad_ready = name, data, grad, False
+    def first_values(self, rng: np.random.Generator, dtype: np.dtype[Any]) -> Array:
+        """Return what to start with."""
+        if self._start is not None:
+            return self._start
+        assert self._init is not None
+        return np.asarray(self._init(self.shape, rng, dtype))
+
+    def place(self, name: str, values: Array, gradient: Array) -> None:
+        """Take the arrays for good; there is no gradient yet."""
+        self.name, self._gradient = name, gradient
         if self.sparse:  # as the kernel embedding_backward_rows keeps them
             self._rows = np.zeros(1 + self.shape[0], np.int64)
             self._used = np.zeros(self.shape[0], np.uint8)
+        super()._settle(values)
+
+    def _settle(self, values: Array) -> None:
+        self.place(self.name, values, np.zeros_like(values))
 
     @property
-    def rows(self):
+    def grad_array(self) -> Array:
+        """The gradient, for plans: reading it does not hand it out."""
+        if self._gradient is None:
+            self.array  # noqa: B018 (builds the model)
+        assert self._gradient is not None
+        return self._gradient
+
+    @property
+    def grad(self) -> Array | None:
+        gradient = self.grad_array
+        if self._forgotten:
+            return None
+        self._ready = True  # whoever has the array may write into it
+        return gradient
+
+    @grad.setter
+    def grad(self, values: Any) -> None:
+        if values is None:
+            self._ready, self._forgotten = False, True
+            for watcher in list(self._watchers or ()):
+                watcher.forgotten()
+            return
+        place, values = self.grad_array, self._fitting(values, "grad")
+        place[...] = values
+        self.mark_dense()
+        self._ready, self._forgotten = True, False
+
+    @property
+    def replaced(self) -> bool:
+        """Whether other parameters have been tied to all its places."""
+        return self.uses == 0
+
+    @property
+    def grad_ready(self) -> bool:
+        return self._ready
+
+    @property
+    def trainable(self) -> bool:
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        if not isinstance(value, (bool, np.bool_)):
+            raise TypeError(f"trainable: expected True or False, got {value!r}")
+        if bool(value) != self._trainable:
+            self._trainable = bool(value)
+            self.changed()
+
+    @property
+    def rows(self) -> Array | None:
         """Indices of the rows of `grad` that may differ from zero; None if all may."""
         if self._rows is None or self._rows[0] < 0:
             return None
         return self._rows[1 : 1 + self._rows[0]].copy()
 
-    def mark_dense(self):
+    def mark_dense(self) -> None:
         """Make the next update read all rows of `grad`, after something was added to them."""
         if self._rows is not None:
             self._rows[0] = -1
 
-    @property
-    def size(self):
-        """Number of elements."""
-        return prod(self.shape)
-
-    def __repr__(self):
-        return f"Parameter({self.name!r}, shape={self.shape})"
-
-
-class Buffer(_Placed):
-    """A named array that is part of a layer's state but is not trained."""
-
-    __slots__ = ("_layer", "data", "name", "shape", "value")
-
-    def __init__(self, layer, name, shape, value):
-        self._layer, self.name, self.shape, self.value = layer, name, tuple(shape), value
+    def __getstate__(self) -> dict[str, Any]:
+        # without the gradient; once there are values, the initializer has done its work
+        init = self._init if self._values is None and self._start is None else None
+        return super().__getstate__() | {
+            "_init": init, "sparse": self.sparse, "_trainable": self._trainable,
+            "uses": self.uses, "_gradient": None, "_rows": None, "_used": None,
+            "_ready": False, "_forgotten": False,
+        }  # fmt: skip
 
 
-def mark_gradients(parameters):
+class Buffer(Entry):
+    """A named array that is part of a layer's state but is not trained.
+
+    Attributes
+    ----------
+    name : str
+    data : ndarray
+        The values; what is assigned is converted and copied into place.
+    shape : tuple of int
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, layer: Layer, name: str, shape: Iterable[int], value: float) -> None:
+        super().__init__(layer, name, shape)
+        self.value = value
+
+    def place(self, dtype: np.dtype[Any]) -> None:
+        """Take an array of that dtype for good."""
+        start = self.value if self._start is None else self._start
+        self._settle(np.full(self.shape, start, dtype))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"value": self.value}
+
+
+def mark_gradients(parameters: Iterable[Parameter]) -> None:
     """Note that a backward pass has written the gradients of `parameters`."""
     for parameter in parameters:
-        parameter.grad_ready = True
+        parameter._ready, parameter._forgotten = True, False

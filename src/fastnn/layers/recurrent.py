@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from functools import partial
 from math import sqrt
-from threading import get_ident
 
 import numpy as np
 
+from fastnn._door.arrays import expect_shape
 from fastnn._door.numbers import positive
-from fastnn._kernels.door import as_input
-from fastnn._kernels.lstm import lstm_backward, lstm_forward
+from fastnn._kernels.door import as_input, empty
 from fastnn._planning.builder import ITEMS, RowCount
-from fastnn._planning.memory import aligned_zeros
-from fastnn.layers.base import Layer, _kept
-from fastnn.layers.parameter import mark_gradients
+from fastnn.layers.base import Layer, fixed, option
+from fastnn.layers.dropout import probability
 
 _DEFAULTS = {"num_layers": 1, "bidirectional": False, "dropout": 0.0, "return_sequences": True}
 
 
 def _uniform(bound, shape, rng, dtype):
     return rng.uniform(-bound, bound, shape).astype(dtype)
+
+
+def _switch(name, value):
+    return bool(value)
 
 
 class LSTM(Layer):
@@ -76,29 +78,32 @@ class LSTM(Layer):
     (1, 2, 5)
     """
 
+    input_size, hidden_size, num_layers, bidirectional = fixed(), fixed(), fixed(), fixed()
+    dropout, return_sequences = option(probability), option(_switch)
+
     def __init__(self, input_size, hidden_size, num_layers=1, bidirectional=False, dropout=0.0,
                  return_sequences=True, *, dtype=None, rng=None):
         super().__init__(dtype=dtype, rng=rng)
         self.input_size = positive("input_size", input_size)
         self.hidden_size = positive("hidden_size", hidden_size)
         self.num_layers = positive("num_layers", num_layers)
-        if not 0 <= dropout <= 1:
-            raise ValueError(f"dropout: expected a probability in [0, 1], got {dropout}")
-        self.bidirectional, self.dropout = bool(bidirectional), float(dropout)
-        self.return_sequences = bool(return_sequences)
-        self._final = self._initial_grad = self._kept = None
+        self.bidirectional, self.dropout = bool(bidirectional), dropout
+        self.return_sequences = return_sequences
+        self.final = self._initial_grad = None
         self._directions = 2 if self.bidirectional else 1
         init = partial(_uniform, 1 / sqrt(self.hidden_size))
         gates = 4 * self.hidden_size
+        self._suffixes = [suffix for suffix, _, _ in self._cells()]
         for suffix, features, _ in self._cells():
             shapes = {"weight_ih": (gates, features), "weight_hh": (gates, self.hidden_size),
                       "bias_ih": (gates,), "bias_hh": (gates,)}
             for kind, shape in shapes.items():
                 name = f"{kind}_{suffix}"
                 setattr(self, name, self.parameter(name, shape, init))
-        suffixes = [suffix for suffix, _, _ in self._cells()]
-        self._slots = {kind: [f"{kind}_{suffix}" for suffix in suffixes]
-                       for kind in ("initial", "final", "dinitial", "dfinal")}
+
+    def __getstate__(self):
+        """Leave out the states that the last passes have left."""
+        return super().__getstate__() | {"final": None, "_initial_grad": None}
 
     def _cells(self):
         """Yield for each set of weights its suffix, input features and direction."""
@@ -139,8 +144,8 @@ class LSTM(Layer):
 
     def _plan_dropout(self, builder, x):
         y, mask = builder.value(x.shape), builder.value(x.shape, dtype="uint8")
-        state = builder.random_state(self._random_state)
-        details = {"sizes": (x.shape[-1],), "scalars": (self.dropout,), "rows": x.shape[0]}
+        state = builder.random_state(self.random_state)
+        details = {"sizes": (x.shape[-1],), "scalars": (self.dropout,), "items": x.shape[0]}
         builder.forward("dropout_forward", [y, mask, x, state], outputs=2, flops=20 * x.size,
                         **details)
         builder.backward("dropout_backward", [x.grad, y.grad, mask], in_place=True, flops=x.size,
@@ -157,16 +162,13 @@ class LSTM(Layer):
         # panels of whole vectors, the widest of which have 64 bytes
         lanes = 64 // dtype.itemsize
         size = -(-hidden // lanes) * lanes * gates
-        packed = aligned_zeros(size, dtype)
-        transposed = aligned_zeros(size, dtype) if builder.training else None
-        bias = aligned_zeros(gates, dtype)
-        for array, name in ((packed, "packed"), (transposed, "transposed"), (bias, "bias")):
-            if array is not None:
-                builder.array(f"{name}_{suffix}", array)
-        builder.forward("lstm_pack", [packed, transposed, bias, *(p.data for p in parameters[1:])],
-                        sizes=(hidden,), outputs=3, rows=hidden, split=ITEMS)
+        packed = builder.room(f"packed_{suffix}", size)
+        transposed = builder.room(f"transposed_{suffix}", size) if builder.training else None
+        bias = builder.room(f"bias_{suffix}", gates)
+        builder.forward("lstm_pack", [packed, transposed, bias, *(p.array for p in parameters[1:])],
+                        sizes=(hidden,), outputs=3, items=hidden, split=ITEMS)
 
-        initial, final = builder.carry(suffix, (2, hidden))
+        initial, final = builder.carry(self, suffix, (2, hidden))
 
         def state_gradient(name):
             return builder.value((2, hidden), f"{name}_{suffix}", slot=f"{name}_{suffix}")
@@ -179,16 +181,16 @@ class LSTM(Layer):
         work, recurrent = 2 * steps * features * gates, 2 * steps * hidden * gates
         shape = (features, gates)
         sizes = (hidden, steps, y.shape[-1], direction * hidden, direction, last)
-        builder.forward("linear_forward", [products, x, weight_ih.data, bias], sizes=shape,
-                        rows=steps, flops=work)
+        builder.forward("linear_forward", [products, x, weight_ih.array, bias], sizes=shape,
+                        items=steps, flops=work)
         builder.forward(
             "lstm_forward",
             [acts, cells, previous, final, y, products, initial, lengths, packed],
             sizes=sizes, outputs=5, in_place=True, flops=recurrent + 60 * steps * gates,
         )
         # the backward pass runs in reverse: the recurrence comes first
-        builder.backward("linear_backward_input", [x.grad, dgates, weight_ih.data], sizes=shape,
-                         rows=steps, flops=work)
+        builder.backward("linear_backward_input", [x.grad, dgates, weight_ih.array], sizes=shape,
+                         items=steps, flops=work)
         builder.backward(
             "lstm_backward",
             [dgates, state_gradient("dinitial"), acts, cells, y.grad, state_gradient("dfinal"),
@@ -197,9 +199,23 @@ class LSTM(Layer):
         )
         for weight, bias, source, flops in ((weight_ih, bias_ih, x, work),
                                             (weight_hh, bias_hh, previous, recurrent)):
-            builder.gradient("linear_backward_weight", [weight.grad, bias.grad, dgates, source],
+            builder.gradient("linear_backward_weight",
+                             [weight.grad_array, bias.grad_array, dgates, source],
                              items=gates, sizes=(source.shape[-1], gates, RowCount(steps)),
                              outputs=2, flops=flops)
+
+    def _states(self, kind, names, arrays, batch, dtype):
+        """Interleave h and c of each cell as the kernels take them, (batch, 2, hidden), by slot."""
+        if arrays[0] is None and arrays[1] is None:
+            return {}
+        shape = (len(self._suffixes), batch, self.hidden_size)
+        both = np.zeros((*shape[:2], 2, shape[2]), dtype)
+        for place, (name, array) in enumerate(zip(names, arrays, strict=True)):
+            if array is not None:
+                array = as_input(array, name, dtype)
+                expect_shape(name, array, shape)
+                both[:, :, place] = array
+        return {f"{kind}_{suffix}": both[i] for i, suffix in enumerate(self._suffixes)}
 
     # Running ---------------------------------------------------------------------------------
 
@@ -230,24 +246,14 @@ class LSTM(Layer):
         TypeError
             If an argument is not numeric or `lengths` are not integers.
         """
-        engine = self._model()
-        x = as_input(x, "x", engine.dtype)
+        dtype = self._built().dtype
+        x = as_input(x, "x", dtype)
         if x.ndim != 3 or x.shape[2] != self.input_size:
             raise ValueError(f"x: expected (batch, time, {self.input_size}), got shape {x.shape}")
-        shape = (self.num_layers * self._directions, x.shape[0], self.hidden_size)
-        initial = _states(("h0", "c0"), (h0, c0), shape, engine.dtype)
+        arrays = self._states("initial", ("h0", "c0"), (h0, c0), x.shape[0], dtype)
         if lengths is not None:
-            lengths = _lengths(lengths, x.shape[0], x.shape[1])
-        with engine.lock:
-            program = self._program(x.shape[1:], bool(training))
-            if training:
-                engine.pending = None
-                x = _kept(program.schedule, x)
-            y, self._final = lstm_forward(program, self._slots, shape, x, initial, lengths)
-            if training:
-                self._kept = (shape, lengths)
-                engine.pending = (self, program, x, y.shape, False, get_ident())
-        return y
+            arrays["lengths"] = _lengths(lengths, x.shape[0], x.shape[1])
+        return self._run(x, training, arrays)
 
     __call__ = forward
 
@@ -275,27 +281,27 @@ class LSTM(Layer):
         ValueError
             If a shape does not fit.
         """
-        engine = self._model()
-        with engine.lock:
-            dy = as_input(dy, "dy", engine.dtype)
-            pending = engine.pending
-            if (pending is None or pending[0] is not self
-                    or pending[3:] != (dy.shape, False, get_ident())):
-                return super().backward(dy, accumulate)  # raises
-            program, x, (shape, lengths) = pending[1], pending[2], self._kept
-            dfinal = _states(("dh_n", "dc_n"), (dh_n, dc_n), shape, engine.dtype)
-            engine.pending = None
-            dx, self._initial_grad = lstm_backward(program, self._slots, shape, x, dy, dfinal,
-                                                   lengths, bool(accumulate))
-            mark_gradients(program.schedule.parameters)
+        model = self._built()
+        with model.lock:
+            pending = model.awaited()
+            arrays = self._states("dfinal", ("dh_n", "dc_n"), (dh_n, dc_n), pending.rows,
+                                  model.dtype)
+            gradients = {f"dinitial_{suffix}": empty((pending.rows, 2, self.hidden_size),
+                                                     model.dtype)
+                         for suffix in self._suffixes}
+            dx = self._run_back(pending, dy, accumulate, arrays | gradients)
+            self._initial_grad = list(gradients.values())
         return dx
 
     @property
     def final_state(self):
-        """``(h_n, c_n)`` of the last forward call, (layers * directions, batch, hidden_size)."""
-        if self._final is None:
+        """``(h_n, c_n)`` after the last forward pass, (layers * directions, batch, hidden_size).
+
+        Whoever ran it: the layer itself or a model that holds it; a trainer's steps leave none.
+        """
+        if self.final is None:
             raise RuntimeError("final_state: expected a forward call of this layer before it")
-        return self._final[:, :, 0].copy(), self._final[:, :, 1].copy()
+        return _apart(self.final)
 
     @property
     def initial_state_grad(self):
@@ -304,7 +310,7 @@ class LSTM(Layer):
             raise RuntimeError(
                 "initial_state_grad: expected a backward call of this layer before it"
             )
-        return self._initial_grad[:, :, 0].copy(), self._initial_grad[:, :, 1].copy()
+        return _apart(self._initial_grad)
 
     def __repr__(self):
         text = f"LSTM({self.input_size}, {self.hidden_size}"
@@ -314,19 +320,10 @@ class LSTM(Layer):
         return text + ")"
 
 
-def _states(names, arrays, shape, dtype):
-    """Interleave h and c as the kernels take them, (cells, batch, 2, hidden); None if both are."""
-    if arrays[0] is None and arrays[1] is None:
-        return None
-    both = np.zeros((*shape[:2], 2, shape[2]), dtype)
-    for place, (name, array) in enumerate(zip(names, arrays, strict=True)):
-        if array is None:
-            continue
-        array = as_input(array, name, dtype)
-        if array.shape != shape:
-            raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
-        both[:, :, place] = array
-    return both
+def _apart(states):
+    """Return the h and the c of all cells, each (cells, batch, hidden)."""
+    both = np.stack(states)
+    return both[:, :, 0].copy(), both[:, :, 1].copy()
 
 
 def _lengths(lengths, batch, steps):

@@ -1,7 +1,6 @@
 """What all optimizers share: parameter groups, hyper-parameters, states, the step."""
 
 import math
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any, ClassVar
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastnn._door.arrays import as_target, describe, view
 from fastnn._kernels.update import UpdateTable
+from fastnn._planning.watched import Watched, new_lock
 from fastnn.optim.storage import BLOCK, DTYPES, SCALE, Arena, pack
 
 __all__ = ["Optimizer", "check_hyper_parameter", "split_eps"]
@@ -79,7 +79,34 @@ def split_eps(hyper: Mapping[str, Any]) -> tuple[float, float]:
     return (0.0, eps) if hyper["eps_inside_sqrt"] else (eps, 0.0)
 
 
-class Optimizer:
+class Taking:
+    """Steps of an optimizer from the first check to the count of those that were taken."""
+
+    __slots__ = ("arguments", "optimizer")
+
+    def __init__(self, optimizer: Any, *arguments: Any) -> None:
+        self.optimizer, self.arguments = optimizer, arguments
+
+    def __enter__(self) -> UpdateTable:
+        optimizer = self.optimizer
+        optimizer._lock.acquire()
+        try:
+            table: UpdateTable = optimizer._table
+            table.taken = 0
+            optimizer._prepare(*self.arguments)
+            return table
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *exception: object) -> None:
+        optimizer = self.optimizer
+        optimizer.t += optimizer._table.taken
+        optimizer._table.release()
+        optimizer._lock.release()
+
+
+class Optimizer(Watched):
     """Base of all optimizers; use one of its subclasses.
 
     A subclass names its kernel and states, and turns the hyper-parameters of one group at one step
@@ -129,19 +156,19 @@ class Optimizer:
             )
         self.clip_norm, self.maximize, self.check_finite = clip_norm, maximize, check_finite
         self.state_dtype = state_dtype
-        self.t = 0
+        self.t, self._watchers = 0, None
         self.groups = self._read_groups(params, hyper)
-        self._lock = threading.RLock()
+        self._lock = new_lock()
         for group in self.groups:
             self._check_group(group, None)
         self._structure = [self._state_names(group) for group in self.groups]
         sources = [source for group in self.groups for source in group["params"]]
         self._names: list[str] = []
         for i, source in enumerate(sources):
-            name = source.name if hasattr(source, "grad_ready") else f"params[{i}]"
+            name = source.name if hasattr(source, "grad_array") else f"params[{i}]"
             self._names.append(f"params[{i}] ({name})" if name in self._names else name)
         arrays = [
-            as_target(source.data if hasattr(source, "grad_ready") else source, name)
+            as_target(source.array if hasattr(source, "grad_array") else source, name)
             for source, name in zip(sources, self._names, strict=True)
         ]
         self._check_sparse(sources, arrays)
@@ -190,7 +217,7 @@ class Optimizer:
                     f"got {describe(given)}"
                 )
             members = given["params"]
-            single = view(members) is not None or hasattr(members, "grad_ready")
+            single = view(members) is not None or hasattr(members, "grad_array")
             group = {**hyper, **given, "params": [members] if single else list(members)}
             unknown = group.keys() - hyper.keys() - {"params"}
             if unknown:
@@ -333,13 +360,10 @@ class Optimizer:
         self._checked, self._climbs = [dict(group) for group in self.groups], self.maximize
 
     def _prepare(
-        self, grads: Sequence[Any] | None = None, steps: int = 1, clip_norm: float | None = None
+        self, grads: Sequence[Any] | bool | None, steps: int, clip_norm: float | None
     ) -> UpdateTable:
-        """Check everything and return the table ready for the next `steps` steps.
-
-        For whoever runs the steps: hold `_lock` from here to `_commit`.
-        """
-        if grads is not None and not hasattr(grads, "__iter__"):
+        """Check everything and return the table ready for the next `steps` steps."""
+        if grads is not None and grads is not True and not hasattr(grads, "__iter__"):
             raise TypeError(f"grads: expected a sequence of arrays, got {describe(grads)}")
         if clip_norm is None:
             clip_norm = self.clip_norm
@@ -354,10 +378,18 @@ class Optimizer:
         self._table.prepare(grads, rows, self.t, steps, limit, self.check_finite)
         return self._table
 
-    def _commit(self, steps: int = 1) -> None:
-        """Count `steps` steps as taken."""
-        self.t += steps
-        self._table.release()
+    def taking(
+        self,
+        grads: Sequence[Any] | bool | None = None,
+        steps: int = 1,
+        clip_norm: float | None = None,
+    ) -> Taking:
+        """Return a context for `steps` steps, in which the table of arrays is ready to run.
+
+        It counts the steps that have been taken in it, also when it ends in an error. `grads` as of
+        `step`; True for gradients that lie where parameters have them, computed inside.
+        """
+        return Taking(self, grads, steps, clip_norm)
 
     def step(self, grads: Sequence[Any] | None = None) -> None:
         """Take one step: change every parameter and state in place.
@@ -381,13 +413,8 @@ class Optimizer:
         RuntimeError
             If a parameter has no gradient yet.
         """
-        with self._lock:
-            try:
-                self._prepare(grads).run()
-            except BaseException:
-                self._table.release()
-                raise
-            self._commit()
+        with self.taking(grads) as table:
+            table.run()
 
     # Saving ----------------------------------------------------------------------------------
 

@@ -30,15 +30,16 @@ class CarriedState:
         """Forget: the next batch begins at zero, with any number of sequences."""
         self.states, self._next = {}, {}
 
-    def bind(self, program: Any, rows: int) -> None:
-        """Let a program take `rows` sequences on from here, over one batch or several.
+    def arrays(self, program: Any, rows: int) -> dict[str, NDArray[Any]]:
+        """Return what lets a program take `rows` sequences on from here, by slot.
 
         Raises
         ------
         ValueError
             If the state is that of another number of sequences, or of another model.
         """
-        for start, end in program.schedule.carried:
+        bound = {}
+        for start, end, _ in program.schedule.carried:
             state, shape = self.states.get(start.slot), (rows, *start.shape)
             if state is None:
                 state = self.states[start.slot] = np.zeros(shape, start.dtype)
@@ -51,15 +52,9 @@ class CarriedState:
             after = self._next.setdefault(start.slot, np.empty_like(state))
             after[...] = state
             # a sequence reads its state before it writes it, so that one array serves for both
-            program.bind(start.slot, after)
-            program.bind(end.slot, after)
+            bound[start.slot] = bound[end.slot] = after
+        return bound
 
     def commit(self) -> None:
         """Take the states after the run for those to go on from."""
         self.states, self._next = self._next, self.states
-
-    def release(self, program: Any) -> None:
-        """Let a program that others use too start at zero again."""
-        for start, end in program.schedule.carried:
-            program.bind(start.slot, None)
-            program.bind(end.slot, None)

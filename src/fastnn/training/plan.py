@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from math import prod
 from typing import Any
 
@@ -9,23 +10,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn._kernels.training_program import TrainingProgram
-from fastnn._planning.builder import GRADIENT, SERIAL, Builder, Scalar
+from fastnn._planning.builder import SERIAL, Builder, Scalar
 from fastnn._planning.schedule import Schedule
 from fastnn.layers.base import Layer
+from fastnn.layers.model import arenas
+from fastnn.layers.parameter import Parameter
 from fastnn.losses.loss import Loss
 
 Array = NDArray[Any]
 
 
 def make_program(
-    model: Layer, shape: tuple[int, ...], loss: Loss, l2: float = 0.0
-) -> tuple[TrainingProgram, tuple[int, ...]]:
+    model: Layer,
+    shape: tuple[int, ...],
+    loss: Loss,
+    l2: float = 0.0,
+    trained: Collection[Parameter] | None = None,
+) -> tuple[TrainingProgram, tuple[int, ...], Array | None]:
     """Plan a model, its loss and the backward pass for samples of this shape.
 
-    Returns the program and the shape of the predictions for one sample.
+    Gradients are computed for the parameters `trained`, for all that are trainable if it is None.
+    Returns the program, the shape of the predictions for one sample, and the weights of the classes
+    as the program reads them.
     """
-    dtype = model._model().dtype
-    builder = Builder(dtype, training=True, dense=l2 > 0)
+    built = model._built()
+    builder = Builder(built.dtype, training=True, dense=l2 > 0, model=built, trained=trained)
     pred = builder.plan(model, model._input(builder, shape))
     if not loss.elementwise and not pred.shape:
         raise ValueError(
@@ -39,34 +48,46 @@ def make_program(
     else:
         target = builder.value(pred.shape, "target", slot="target")
     weight = builder.value(() if rows == 1 else (rows,), "weight", slot="weight")
-    class_weight = loss.class_weights(cols, dtype)
+    given = loss.class_weights(cols, built.dtype)
+    class_weight = None if given is None else given.copy()
     builder.forward(
         loss.kernel, [row_loss, pred.grad, pred, target, weight, class_weight],
-        sizes=loss.sizes(cols), scalars=(Scalar("scale"), *loss.scalars), rows=rows, outputs=2,
+        sizes=loss.sizes(cols), scalars=(Scalar("scale"), *loss.scalars), items=rows, outputs=2,
         flops=20 * pred.size,
     )  # fmt: skip
     squares = _plan_penalty(builder, model, l2) if l2 else None
     program = TrainingProgram(
-        Schedule.of(builder, [row_loss]), row_loss, cols if loss.elementwise else 1,
-        cols if loss.target == "labels" else 0, class_weight, loss.ignore_index, loss.reduction,
-        squares, l2,
+        Schedule.of(builder, [row_loss]), built.memory[True], built.version, row_loss,
+        cols if loss.elementwise else 1, cols if loss.target == "labels" else 0, class_weight,
+        loss.ignore_index, loss.reduction, squares, l2,
     )  # fmt: skip
-    return program, pred.shape
+    return program, pred.shape, class_weight
 
 
 def _plan_penalty(builder: Builder, model: Layer, l2: float) -> Array:
     """Append the gradients of the penalty, and the sum of squares, which is returned."""
-    engine, squares = model._model(), np.zeros(2)
-    pairs = [(p.data.ravel(), p.grad.ravel()) for p in model.parameters()]
-    if sum(data.size for data, _ in pairs) == engine.data.size:
-        pairs = [(engine.data, engine.grad)]
-    factor = np.full(1, l2, engine.dtype)
-    for data, grad in pairs:
+    squares, factor = np.zeros(2), np.full(1, l2, builder.dtype)
+    trained, frozen = [], []
+    for parameter in model.parameters():
+        (trained if builder.trains(parameter) else frozen).append(parameter)
+    for data, grad, moves in [(*pair, True) for pair in arenas(trained)] + [
+        (*pair, False) for pair in arenas(frozen)
+    ]:
         n = data.size
-        sums = builder._append(GRADIENT, "square_sum", [squares, data], rows=n, split=SERIAL)
-        adds = builder._append(  # a product of λ and the row of data, added to the gradient
-            GRADIENT, "matmul", [grad, factor, data], sizes=(n, 1, 1, 1, n, 1), split=SERIAL
-        )
-        for operation in (sums, adds):
-            operation.parameters = operation.accumulate = True
+        planned = [
+            builder.gradient("square_sum", [squares, data], items=n, split=SERIAL, parameters=True)
+        ]
+        if moves:  # a product of λ and the row of data, added to the gradient
+            planned.append(
+                builder.gradient(
+                    "matmul",
+                    [grad, factor, data],
+                    items=1,
+                    sizes=(n, 1, 1, 1, n, 1),
+                    split=SERIAL,
+                    parameters=True,
+                )
+            )
+        for operation in planned:
+            operation.accumulate = True
     return squares

@@ -25,7 +25,7 @@ _KEY, _CARRIED = "fastnn.trainer", "carried."
 
 def _model_arrays(model: Any) -> dict[str, Array]:
     """Return the live arrays of a model by their names in the file, random states included."""
-    arrays = {f"model.{name}": entry.data for name, entry in model._state().items()}
+    arrays = {f"model.{name}": entry.array for name, entry in model._state().items()}
     for path, layer in model._layers():
         if layer._random_state is not None:
             arrays[f"random.{path}"] = layer._random_state
@@ -45,7 +45,7 @@ def save_trainer(trainer: Trainer, path: str | PathLike[str]) -> None:
     optimizer = trainer.optimizer
     if optimizer is None:
         raise ValueError("optimizer: expected one whose state can be saved, got None")
-    with trainer.model._model().lock, optimizer._lock:
+    with trainer.model._built().lock, optimizer._lock:
         described = optimizer._describe()
         arrays = _model_arrays(trainer.model) | _optimizer_arrays(described.pop("state"))
         arrays |= {_CARRIED + name: state for name, state in trainer._carried.states.items()}
@@ -76,7 +76,7 @@ def restore_trainer(
     trainer = cls(model, loss, optimizer, comm=comm, **options)
     names = [name for name in tensors if trainer.stateful and name.startswith(_CARRIED)]
     carried = {name.removeprefix(_CARRIED): tensors.pop(name) for name in names}
-    with model._model().lock, optimizer._lock:
+    with model._built().lock, optimizer._lock:
         own = _model_arrays(model)
         states = optimizer._describe()["state"]
         expected = own | _optimizer_arrays(states)

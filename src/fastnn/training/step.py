@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from fastnn._door.arrays import describe
+from fastnn._door.arrays import Array, describe
 from fastnn._door.numbers import number
+from fastnn._kernels.door import as_input
 from fastnn._kernels.training_program import TrainingProgram
 from fastnn.layers.base import Layer
-from fastnn.layers.parameter import mark_gradients
+from fastnn.layers.model import Model, Recent, arenas
+from fastnn.layers.parameter import Parameter, mark_gradients
 from fastnn.losses import l2_penalty, resolve
 from fastnn.losses.loss import Loss
 from fastnn.optim import Optimizer
@@ -24,20 +26,32 @@ from fastnn.training.plan import make_program
 
 __all__ = ["Stepper"]
 
-Array = NDArray[Any]
+LossFunction = Callable[..., Any]
+
+
+class Plan(NamedTuple):
+    """What one shape of inputs and one kind of targets needs."""
+
+    program: TrainingProgram
+    output_shape: tuple[int, ...]  # of one sample
+    class_weight: Array | None  # as the program reads it
 
 
 class Stepper:
     """What `Trainer` does for one batch; see there for the parameters.
 
-    Programs are planned at the first batch of its shape, and again when the model's parameters
-    have moved because it became part of another model.
+    Programs are planned at the first batch of its shape, and again when the model has changed.
     """
+
+    __slots__ = (
+        "__weakref__", "_carried", "_clip_norm", "_comm", "_l2", "_last", "_loss", "_model",
+        "_optimizer", "_plans", "_rng", "_stateful", "_trained", "history", "stop_training",
+    )  # fmt: skip
 
     def __init__(
         self,
         model: Layer,
-        loss: str | Loss | Callable[..., tuple[float, ArrayLike]],
+        loss: str | Loss | LossFunction,
         optimizer: Optimizer | None,
         *,
         l2: float = 0.0,
@@ -47,51 +61,143 @@ class Stepper:
     ) -> None:
         if not isinstance(model, Layer):
             raise TypeError(f"model: expected a fastnn layer, got {describe(model)}")
-        if optimizer is not None and not isinstance(optimizer, Optimizer):
-            raise TypeError(f"optimizer: expected a fastnn optimizer, got {describe(optimizer)}")
-        if clip_norm is not None:
-            check_hyper_parameter("clip_norm", clip_norm)
-        self.model, self.optimizer, self.comm = model, optimizer, comm
-        self.loss = resolve(loss)
-        self.l2, self.clip_norm = number("l2", l2), clip_norm
-        self.stateful, self._carried = bool(stateful), CarriedState()
+        self._model, self._comm, self._stateful = model, comm, bool(stateful)
+        self._carried = CarriedState()
+        self._plans, self._last = Recent(), None
+        self._trained: frozenset[Parameter] | None = None
+        self._optimizer: Optimizer | None = None
+        self._rng: np.random.Generator | None = None
         if stateful and any(getattr(layer, "bidirectional", False) for _, layer in model._layers()):
             raise ValueError(
                 "stateful: expected recurrent layers that read forwards, got a bidirectional one, "
                 "whose second direction starts at the end"
             )
+        self.loss, self.l2, self.clip_norm = loss, l2, clip_norm
+        self.optimizer = optimizer
         self.stop_training = False
         self.history = History()
-        self._rng: np.random.Generator | None = None
-        self._attach()
 
-    def _attach(self) -> None:
-        """Take the gradients' addresses from the model as it is now; plans are made anew."""
-        self._engine = self.model._model()
-        own = {id(parameter) for parameter in self.model.parameters()}
-        groups = [] if self.optimizer is None else self.optimizer.groups
-        parameters = [parameter for group in groups for parameter in group["params"]]
+    # Attributes ------------------------------------------------------------------------------
+
+    def invalidate(self) -> None:
+        """Plan anew before the next step."""
+        self._plans, self._last = Recent(), None
+        if self._optimizer is not None:
+            self._trained = frozenset(self._parameters_of(self._optimizer))
+
+    @property
+    def model(self) -> Layer:
+        """The model, which stays the same."""
+        return self._model
+
+    @property
+    def comm(self) -> Any:
+        """The processes that train together, which stay the same."""
+        return self._comm
+
+    @property
+    def stateful(self) -> bool:
+        """Whether sequences go on from batch to batch, which stays the same."""
+        return self._stateful
+
+    @property
+    def loss(self) -> Any:
+        """The loss, resolved; what is assigned, a name too, counts from the next step on."""
+        return self._loss
+
+    @loss.setter
+    def loss(self, loss: str | Loss | LossFunction) -> None:
+        self._loss = resolve(loss)
+        self.invalidate()
+
+    @property
+    def l2(self) -> float:
+        """Factor of the penalty on the parameters; counts from the next step on."""
+        return self._l2
+
+    @l2.setter
+    def l2(self, l2: float) -> None:
+        self._l2 = number("l2", l2)
+        self.invalidate()
+
+    @property
+    def clip_norm(self) -> float | None:
+        """Largest norm of all gradients; counts from the next step on."""
+        return self._clip_norm
+
+    @clip_norm.setter
+    def clip_norm(self, clip_norm: float | None) -> None:
+        if clip_norm is not None:
+            check_hyper_parameter("clip_norm", clip_norm)
+        self._clip_norm = clip_norm
+
+    @property
+    def optimizer(self) -> Optimizer | None:
+        """The optimizer; another one, or None, counts from the next step on."""
+        return self._optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer: Optimizer | None) -> None:
+        trained = None
+        if optimizer is not None:
+            if not isinstance(optimizer, Optimizer):
+                raise TypeError(
+                    f"optimizer: expected a fastnn optimizer, got {describe(optimizer)}"
+                )
+            trained = frozenset(self._parameters_of(optimizer))
+            optimizer.watch(self)
+        self._optimizer, self._trained = optimizer, trained
+        self._plans, self._last = Recent(), None
+
+    def _parameters_of(self, optimizer: Optimizer) -> list[Parameter]:
+        own = set(self._model.parameters())
+        parameters = [parameter for group in optimizer.groups for parameter in group["params"]]
         for parameter in parameters:
-            if id(parameter) not in own:
-                what = getattr(parameter, "name", describe(parameter))
-                raise ValueError(f"optimizer: expected parameters of the model, got {what}")
-        self._gradients = tuple(parameter.grad for parameter in parameters)
-        self._plans: dict[Any, tuple[TrainingProgram, tuple[int, ...]]] = {}
-        self._last: TrainingProgram | None = None
-        self._marked = False
-        self._sent = None if self.comm is None else np.empty_like(self._engine.grad)
+            if not isinstance(parameter, Parameter):
+                raise ValueError(
+                    f"optimizer: expected parameters of the model, got {describe(parameter)}"
+                )
+            if parameter not in own:
+                raise ValueError(
+                    f"optimizer: expected parameters of the model, got {parameter.name}: made over "
+                    "another model's parameters, or this one's have been replaced; make it again "
+                    "from model.parameters()"
+                )
+        return parameters
 
     @property
     def rng(self) -> np.random.Generator:
         """The stream of random numbers that shuffles; the model's own stream gives its seed."""
         if self._rng is None:
-            self._rng = np.random.default_rng(self._engine.rng.integers(2**63))
+            self._model._built()
+            stream = self._model._stream
+            assert stream is not None
+            self._rng = np.random.default_rng(stream.integers(2**63))
         return self._rng
 
     def reset_state(self) -> None:
         """Begin new sequences with the next step, in a trainer with ``stateful=True``."""
-        with self.model._model().lock:
+        with self._model._built().lock:
             self._carried.reset()
+
+    # Copies ----------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out plans: for pickle and copy.deepcopy."""
+        return {
+            "model": self._model, "loss": self._loss, "optimizer": self._optimizer, "l2": self._l2,
+            "clip_norm": self._clip_norm, "comm": self._comm, "stateful": self._stateful,
+            "carried": self._carried.states, "rng": self.rng, "history": self.history,
+            "stop_training": self.stop_training,
+        }  # fmt: skip
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        own = ("carried", "rng", "history", "stop_training")
+        carried, rng, history, stop = (state.pop(name) for name in own)
+        model, loss, optimizer = (state.pop(name) for name in ("model", "loss", "optimizer"))
+        Stepper.__init__(self, model, loss, optimizer, **state)
+        self._carried, self._rng = CarriedState(carried), rng
+        self.history, self.stop_training = history, stop
 
     # One step --------------------------------------------------------------------------------
 
@@ -123,101 +229,136 @@ class Stepper:
         C-contiguous arrays of the model's dtype (labels: int64) are used as they are; others are
         converted first.
         """
-        with self.model._model().lock:
-            program = self._last
-            if (
-                program is None
-                or self.model._engine is not self._engine
-                or not program.accepts(x, y, sample_weight)
-            ):
-                if not isinstance(self.loss, Loss):
-                    return self._custom_step(x, y, sample_weight)
-                program, x, y, sample_weight = self._convert(x, y, sample_weight)
-            if self.stateful:
-                self._carried.bind(program, len(x))
-            optimizer = self.optimizer
-            if optimizer is None or self.comm is not None:
-                loss = program.step(x, y, sample_weight)
-                self._finish_step()
+        model = self._model._model or self._model._built()
+        with model.lock:
+            plan = self._last
+            if plan is None or not plan.program.accepts(x, y, sample_weight):
+                if not isinstance(self._loss, Loss):
+                    return self._custom_step(model, x, y, sample_weight)
+                plan, x, y, sample_weight = self._convert(x, y, sample_weight)
+            program = plan.program
+            self._begin(model, plan)
+            carried = self._carried.arrays(program, len(x)) if self._stateful else None
+            optimizer = self._optimizer
+            if optimizer is None or self._comm is not None:
+                loss = program.step(x, y, sample_weight, None, carried)
+                self._end(model, program)
+                self._update(model)
             else:
-                with optimizer._lock:
-                    table = optimizer._prepare(self._gradients, 1, self.clip_norm)
-                    loss = program.step(x, y, sample_weight, table)
-                    optimizer._commit()
-                if not self._marked:
-                    self._mark()
-            if self.stateful:
+                with optimizer.taking(True, 1, self._clip_norm) as table:
+                    loss = program.step(x, y, sample_weight, table, carried)
+                self._end(model, program)
+            if self._stateful:
                 self._carried.commit()
         return loss
 
-    def _mark(self) -> None:
-        mark_gradients(self.model.parameters())
-        self._marked = True
+    def _begin(self, model: Model, plan: Plan) -> None:
+        model.pending = None  # its memory is used now
+        if plan.class_weight is not None:
+            plan.class_weight[...] = self._loss.class_weight
 
-    def _finish_step(self) -> None:
+    def _end(self, model: Model, program: TrainingProgram) -> None:
+        """Note what a run has left: gradients, but no states of recurrent layers."""
+        if program.marked != model.forgets:
+            mark_gradients(program.schedule.parameters)
+            program.marked = model.forgets
+        if program.schedule.carried:
+            program.schedule.hand_out({})
+
+    def _update(self, model: Model) -> None:
         """Average the gradients over all processes, and update."""
-        self._mark()
-        if self.comm is not None:
-            gradient = self._engine.grad
-            np.copyto(self._sent, gradient)
-            self.comm.Allreduce(self._sent, gradient)
-            gradient /= self.comm.Get_size()
-            for parameter in self.model.parameters():
+        if self._comm is not None:
+            for _, gradient in arenas(self._model.parameters()):
+                sent = gradient.copy()
+                self._comm.Allreduce(sent, gradient)
+                gradient /= self._comm.Get_size()
+            for parameter in self._model.parameters():
                 parameter.mark_dense()  # rows that other processes have used
-        if self.optimizer is not None:
-            with self.optimizer._lock:
-                self.optimizer._prepare(self._gradients, 1, self.clip_norm).run()
-                self.optimizer._commit()
+        if self._optimizer is not None:
+            with self._optimizer.taking(True, 1, self._clip_norm) as table:
+                table.run()
 
-    def _custom_step(self, x: Any, y: Any, sample_weight: Any) -> float:
+    def _custom_step(self, model: Model, x: Any, y: Any, sample_weight: Any) -> float:
         """Take a step with a loss in Python."""
-        if self.model._engine is not self._engine:
-            self._attach()
-        x, model, program = self._samples(x), self.model, None
-        forward, backward = model.forward, model.backward
-        if self.stateful:
-            program = model._program(x.shape[1:], True)
-            self._carried.bind(program, len(x))
-            # an LSTM's own methods would start at zero
-            forward, backward = partial(Layer.forward, model), partial(Layer.backward, model)
-        try:
-            pred = forward(x, training=True)
-            weights = () if sample_weight is None else (sample_weight,)
-            loss, gradient = self.loss(pred, y, *weights)
-            backward(gradient)
-        finally:
-            if program is not None:
-                self._carried.release(program)
-        if self.l2:
-            loss += l2_penalty(self.model.parameters(), self.l2)
-        self._finish_step()
-        if self.stateful:
+        x, layer = self._samples(x), self._model
+        program = layer._program(x.shape[1:], True)
+        if program.schedule.minimum_rows > len(x):
+            program.check_rows(len(x))
+        carried = self._carried.arrays(program, len(x)) if self._stateful else {}
+        with self._unchanged_if_it_fails(program):
+            pred = layer._run(x, True, carried)
+            pending, model.in_loss = model.pending, True
+            try:
+                weights = () if sample_weight is None else (sample_weight,)
+                loss, gradient = _checked(self._loss(pred, y, *weights), pred)
+            finally:
+                model.in_loss = False
+            assert pending is not None
+            layer._run_back(pending, gradient, False, {})
+            if program.schedule.carried:
+                program.schedule.hand_out({})
+            if self._l2:
+                loss += l2_penalty(layer.parameters(), self._l2)
+            self._update(model)
+        if self._stateful:
             self._carried.commit()
-        return float(loss)
+        return loss
+
+    @contextmanager
+    def _unchanged_if_it_fails(self, program: Any) -> Iterator[None]:
+        """Put statistics and random streams back after an error."""
+        arrays = program.schedule.changing
+        saved = [array.copy() for array in arrays]
+        try:
+            yield
+        except BaseException:
+            self._model._built().pending = None
+            for array, copy in zip(arrays, saved, strict=True):
+                array[...] = copy
+            raise
 
     def _samples(self, x: Any) -> Array:
         """Return a batch as the model reads it."""
-        x = self.model._as_input(x, self._engine.dtype)
-        if x.ndim < 1 + self.model._needs_features:
+        x = self._model._as_input(x, self._model._built().dtype)
+        if x.ndim < 1 + self._model._needs_features:
             raise ValueError(f"x: expected shape (batch, ...), got {x.shape}")
         return x
 
-    def _convert(self, x: Any, y: Any, weight: Any) -> tuple[TrainingProgram, Any, Any, Any]:
-        """Return the program for such a batch, and its arrays as the program reads them."""
-        if self.model._engine is not self._engine:
-            self._attach()
+    def _convert(self, x: Any, y: Any, weight: Any) -> tuple[Plan, Any, Any, Any]:
+        """Return the plan for such a batch, and its arrays as the program reads them."""
         x = self._samples(x)
         if len(x) == 0:
             raise ValueError(f"x: expected at least one sample, got shape {x.shape}")
-        loss = self.loss.suited_to(y)
-        program, shape = self._plan(x.shape[1:], loss)
-        y, weight = loss.check((len(x), *shape), self._engine.dtype, y, weight)
-        self._last = program
-        return program, x, y, weight
+        loss = self._loss.suited_to(y)
+        plan = self._plan(x.shape[1:], loss)
+        shape = (len(x), *plan.output_shape)
+        y, weight = loss.check(shape, self._model._built().dtype, y, weight)
+        self._last = plan
+        return plan, x, y, weight
 
-    def _plan(self, shape: tuple[int, ...], loss: Loss) -> tuple[TrainingProgram, tuple[int, ...]]:
-        """Return the program for samples of this shape, and the shape of its predictions."""
+    def _plan(self, shape: tuple[int, ...], loss: Loss) -> Plan:
+        """Return the plan for samples of this shape."""
         key = (shape, loss.target)
-        if key not in self._plans:
-            self._plans[key] = make_program(self.model, shape, loss, self.l2)
-        return self._plans[key]
+        plan: Plan | None = self._plans.get(key)
+        if plan is None or not plan.program.current:
+            self._plans.pop(key, None)
+            made = make_program(self._model, shape, loss, self._l2, self._trained)
+            plan = self._plans.keep(key, Plan(*made))
+        return plan
+
+
+def _checked(result: Any, pred: Array) -> tuple[float, Array]:
+    """Return loss and gradient, or raise unless a loss in Python returned such a pair."""
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise TypeError(f"loss: expected (loss, gradient), got {describe(result)}")
+    loss, gradient = result
+    try:
+        value = float(loss)
+    except (TypeError, ValueError):
+        raise TypeError(f"loss: expected a number and a gradient, got {describe(loss)}") from None
+    if gradient is None:
+        raise TypeError("gradient: expected an array of the predictions' shape, got None")
+    array = as_input(gradient, "gradient", pred.dtype)
+    if array.shape != pred.shape:
+        raise ValueError(f"gradient: expected shape {pred.shape}, got {array.shape}")
+    return value, array

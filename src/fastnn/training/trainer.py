@@ -99,6 +99,8 @@ class Trainer(Stepper):
     [[2.]] [1.]
     """
 
+    __slots__ = ("_at_once",)
+
     # Many steps ------------------------------------------------------------------------------
 
     def fit(
@@ -165,7 +167,7 @@ class Trainer(Stepper):
         stream = None if rng is None else generator(rng)
         if self.stateful and shuffle:
             raise ValueError("shuffle: expected False with stateful=True, got True")
-        with self.model._model().lock:
+        with self.model._built().lock:
             in_c = isinstance(self.loss, Loss) and self.comm is None
             data = self._data(x, y, sample_weight, in_c)
             self._check_batches(data, batch_size)
@@ -212,13 +214,12 @@ class Trainer(Stepper):
 
         There is one weight for each sample or, with `each_row`, for each row of its prediction.
         """
-        if self.model._engine is not self._engine:
-            self._attach()
+        dtype = self.model._built().dtype
         x = self._samples(x)
         if len(x) == 0:
             raise ValueError(f"x: expected at least one sample, got shape {x.shape}")
         if weight is not None:
-            weight = as_input(weight, "sample_weight", self._engine.dtype)
+            weight = as_input(weight, "sample_weight", dtype)
             if weight.shape != x.shape[:1]:
                 raise ValueError(
                     f"sample_weight: expected shape {x.shape[:1]}, one weight per sample, "
@@ -226,8 +227,8 @@ class Trainer(Stepper):
                 )
         if isinstance(self.loss, Loss):
             loss = self.loss.suited_to(y)
-            shape = (len(x), *self._plan(x.shape[1:], loss)[1])
-            y, row_weight = loss.check(shape, self._engine.dtype, y, weight)
+            shape = (len(x), *self._plan(x.shape[1:], loss).output_shape)
+            y, row_weight = loss.check(shape, dtype, y, weight)
             return x, y, row_weight if each_row else weight
         given = view(y)
         y = np.asarray(y) if given is None else given
@@ -238,9 +239,11 @@ class Trainer(Stepper):
     def _check_batches(self, data: tuple[Array, Array, Array | None], batch_size: int) -> None:
         """Raise if the last batch is too small, for its statistics or to go on from the others."""
         self._check_continuing(len(data[0]), batch_size)
-        if not isinstance(self.loss, Loss):
-            return
-        program, _ = self._plan(data[0].shape[1:], self.loss.suited_to(data[1]))
+        shape = data[0].shape[1:]
+        if isinstance(self.loss, Loss):
+            program: Any = self._plan(shape, self.loss.suited_to(data[1])).program
+        else:
+            program = self.model._program(shape, True)
         least, last = program.schedule.minimum_rows, len(data[0]) % batch_size or batch_size
         if min(last, len(data[0])) < least:
             raise ValueError(
@@ -294,26 +297,25 @@ class Trainer(Stepper):
         optimizer = self.optimizer
         assert optimizer is not None
         assert isinstance(self.loss, Loss)
-        with self.model._model().lock, optimizer._lock:
-            if self.model._engine is not self._engine:
-                self._attach()
-            program, _ = self._plan(x.shape[1:], self.loss.suited_to(y))
-            table = optimizer._prepare(self._gradients, count, self.clip_norm)
-            if self.stateful:
-                self._carried.bind(program, batch_size)
-            try:
-                result = program.steps(x, y, weight, rows, batch_size, table)
-                self._carried.commit()
-                return result
-            finally:
-                optimizer._commit(program.steps_done)
-                if program.steps_done and not self._marked:
-                    self._mark()
+        model = self.model._built()
+        with model.lock:
+            plan = self._plan(x.shape[1:], self.loss.suited_to(y))
+            program = plan.program
+            self._begin(model, plan)
+            carried = self._carried.arrays(program, batch_size) if self.stateful else None
+            with optimizer.taking(True, count, self.clip_norm) as table:
+                try:
+                    return program.steps(x, y, weight, rows, batch_size, table, carried)
+                finally:
+                    if table.taken:
+                        self._end(model, program)
+                        if self.stateful:
+                            self._carried.commit()
 
     def _one_step(self, data: Any, rows: Array) -> tuple[float, float]:
         """Take one step through Python; returns its loss, and by what that was divided."""
         loss = self.step(*(None if array is None else array[rows] for array in data))
-        return loss, self._last.total if isinstance(self.loss, Loss) else len(rows)
+        return loss, self._last.program.total if self._last else len(rows)
 
     # Without training ------------------------------------------------------------------------
 
@@ -343,26 +345,22 @@ class Trainer(Stepper):
             If a shape does not fit, or `out` is read-only, strided or shares memory with `x`.
         """
         batch_size = positive("batch_size", batch_size)
-        with self.model._model().lock:
-            if self.model._engine is not self._engine:
-                self._attach()
+        model = self.model._built()
+        with model.lock:
             x = self._samples(x)
             program = self.model._program(x.shape[1:], False)
             shape = (len(x), *program.schedule.y.shape)
-            y = output(out, shape, self._engine.dtype, [x])
+            y = output(out, shape, model.dtype, [x])
             self._check_continuing(len(x), batch_size)
             carried = CarriedState()
-            try:
-                for start in range(0, len(x), batch_size):
-                    batch = x[start : start + batch_size]
-                    program.bind("x", batch)
-                    program.bind("y", y[start : start + batch_size])
-                    if self.stateful:
-                        carried.bind(program, batch_size)
-                    program.forward(len(batch))
-                    carried.commit()
-            finally:
-                carried.release(program)
+            for start in range(0, len(x), batch_size):
+                batch = x[start : start + batch_size]
+                arrays = carried.arrays(program, batch_size) if self.stateful else {}
+                program.forward(
+                    len(batch), {**arrays, "x": batch, "y": y[start : start + batch_size]}
+                )
+                carried.commit()
+            program.schedule.hand_out({})
         return y
 
     def evaluate(
@@ -397,7 +395,7 @@ class Trainer(Stepper):
             If an argument is of the wrong kind or does not fit.
         """
         measured = resolve_metrics(metrics, self.loss)
-        with self.model._model().lock:
+        with self.model._built().lock:
             data = self._data(x, y, sample_weight)
         return self._score(data, measured, batch_size)
 
@@ -405,7 +403,7 @@ class Trainer(Stepper):
         self, data: Any, metrics: Mapping[str, Metric], batch_size: int = _PREDICTED
     ) -> dict[str, float]:
         x, y, weight = data
-        with self.model._model().lock:
+        with self.model._built().lock:
             pred = self.predict(x, batch_size)
             loss = float(self.loss(pred, y, *(() if weight is None else (weight,)))[0])
             if self.l2:

@@ -1,0 +1,53 @@
+"""Changes that others must learn of, and locks that survive a fork."""
+
+from __future__ import annotations
+
+import os
+from threading import RLock
+from typing import Any, Protocol
+from weakref import WeakSet
+
+_locks: WeakSet[Any] = WeakSet()
+
+
+def new_lock() -> Any:
+    """Return a lock that a forked child finds open, whoever held it in the parent."""
+    lock = RLock()
+    _locks.add(lock)
+    return lock
+
+
+def _open_locks() -> None:
+    for lock in _locks:
+        lock._at_fork_reinit()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_open_locks)
+
+class Watcher(Protocol):
+    """Who has captured something that may be changed: a model, or the table of an optimizer."""
+
+    def invalidate(self) -> None:
+        """Read it again before the next run."""
+
+    def forgotten(self) -> None:
+        """Note that the gradient of a parameter has been forgotten."""
+
+
+class Watched:
+    """Something whose changes others must learn of; they are held weakly."""
+
+    __slots__ = ()
+    _watchers: WeakSet[Any] | None
+
+    def watch(self, watcher: Watcher) -> None:
+        """Tell `watcher` of all changes to come."""
+        if self._watchers is None:
+            self._watchers = WeakSet()
+        self._watchers.add(watcher)
+
+    def changed(self) -> None:
+        """Tell all watchers."""
+        for watcher in list(self._watchers or ()):
+            watcher.invalidate()
