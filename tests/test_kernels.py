@@ -8,8 +8,24 @@ import pytest
 from fastnn import reference
 from fastnn._kernels import core
 
-from .kernel_table import SIZES, TESTED_ELSEWHERE, Case, Draw, Row
-from .kernel_table_sequence import TABLE
+from .kernels import TABLE
+from .kernels.table import SIZES, Case, Draw, Row
+
+# Kernels that have tests of their own: which files, and the words by which these choose the kernel.
+# Those of optimizers go by the rule of `fastnn.reference` and the dtype of the states.
+TESTED_ELSEWHERE = {
+    f"{kernel}{stored and '_' + stored}": ("test_optim*.py", (rule, stored))
+    for stored in ("", "bfloat16", "int8")
+    for kernel, rule in {
+        "sgd_step": "sgd_step",
+        "nag_step": "nag_step",
+        "adagrad_step": "adagrad_step",
+        "rmsprop_step": "rmsprop_step",
+        "adam_step": "adam_step",
+        "lamb_moments": "lamb_step",
+        "lamb_finish": "lamb_step",
+    }.items()
+}
 
 GUARD = 64  # bytes on both sides of every array, which no kernel may touch
 FILL = 0xA5

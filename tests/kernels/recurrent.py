@@ -1,4 +1,4 @@
-"""The rows of recurrence and embeddings, and with them the whole table."""
+"""LSTM."""
 
 from functools import partial
 
@@ -7,10 +7,9 @@ import numpy as np
 from fastnn import reference
 from fastnn._kernels import core
 
-from .kernel_table import TABLE as OTHERS
-from .kernel_table import Case, Draw, Row, accumulated, wide
+from .table import Case, Draw, Row, wide
 
-ROWS, STEPS = 5, 3
+BATCH, STEPS = 5, 3
 LENGTHS = np.array([3, 0, 1, 2, 3])
 
 
@@ -38,31 +37,31 @@ def weight_hh(draw: Draw, hidden: int) -> np.ndarray:
 
 def lstm(draw: Draw, size: int, padded: bool, reverse: bool) -> Case:
     hidden = hidden_units(size)
-    weight, x = weight_hh(draw, hidden), draw.normal(ROWS, STEPS, 4, hidden)
-    initial, lengths = draw.normal(ROWS, 2, hidden), LENGTHS if padded else None
+    weight, x = weight_hh(draw, hidden), draw.normal(BATCH, STEPS, 4, hidden)
+    initial, lengths = draw.normal(BATCH, 2, hidden), LENGTHS if padded else None
     expected = reference.lstm_forward(
-        *wide(x, initial), LENGTHS if padded else [STEPS] * ROWS, *wide(weight), reverse
+        *wide(x, initial), LENGTHS if padded else [STEPS] * BATCH, *wide(weight), reverse
     )
     # what lies past a length is cleared in previous, final and y, and left alone in the others
     start = tuple(np.full(e.shape, float(i > 1)) for i, e in enumerate(expected))
     return Case(
         (x, initial, lengths, packed(draw, weight)[0]), expected,
-        (hidden, STEPS, hidden, 0, reverse, 0), (), ROWS, start if padded else None, (1,) * 5,
+        (hidden, STEPS, hidden, 0, reverse, 0), (), BATCH, start if padded else None, (1,) * 5,
     )  # fmt: skip
 
 
 def lstm_back(draw: Draw, size: int, padded: bool, reverse: bool) -> Case:
     hidden = hidden_units(size)
-    weight, dy = weight_hh(draw, hidden), draw.normal(ROWS, STEPS, hidden)
-    gates = np.abs(np.tanh(draw.normal(ROWS, STEPS, 4, hidden)))
-    cells, dfinal = np.tanh(draw.normal(ROWS, STEPS, 2, hidden)), draw.normal(ROWS, 2, hidden)
+    weight, dy = weight_hh(draw, hidden), draw.normal(BATCH, STEPS, hidden)
+    gates = np.abs(np.tanh(draw.normal(BATCH, STEPS, 4, hidden)))
+    cells, dfinal = np.tanh(draw.normal(BATCH, STEPS, 2, hidden)), draw.normal(BATCH, 2, hidden)
     expected = reference.lstm_backward(
-        *wide(gates, cells, dy, dfinal), LENGTHS if padded else [STEPS] * ROWS, *wide(weight),
+        *wide(gates, cells, dy, dfinal), LENGTHS if padded else [STEPS] * BATCH, *wide(weight),
         reverse,
     )  # fmt: skip
     inputs = (gates, cells, dy, dfinal, LENGTHS if padded else None, packed(draw, weight)[1])
     sizes = (hidden, STEPS, hidden, 0, reverse, 0)
-    return Case(inputs, expected, sizes, (), ROWS, scale=(4, 4))
+    return Case(inputs, expected, sizes, (), BATCH, scale=(4, 4))
 
 
 def lstm_step(draw: Draw, size: int, has_bias: bool) -> Case:
@@ -75,37 +74,8 @@ def lstm_step(draw: Draw, size: int, has_bias: bool) -> Case:
     return Case(inputs, expected, (features, hidden), (), 3, scale=(2, 2))
 
 
-def embedding_back(draw: Draw, size: int, accumulate: bool) -> Case:
-    dy, index = draw.normal(9, size), draw.integers(6, 9)
-    expected = (reference.embedding_backward(*wide(dy), index, 6),)
-    case = Case((dy, index), expected, (size, 9), (), 6, scale=(9,))
-    return accumulated(draw, case) if accumulate else case
-
-
-def embedding_rows(draw: Draw, size: int, accumulate: bool, dense: bool) -> Case:
-    """The gradient of one batch after that of another, in which other rows were used."""
-    first, dy, index = draw.normal(6, size), draw.normal(9, size), draw.integers(6, 9)
-    before, rows, used = np.array([4, 1]), np.full(7, -1), np.zeros(6, np.uint8)
-    first[[0, 2, 3, 5]] = 0
-    rows[: len(before) + 1] = len(before), *before
-    used[before] = 1
-    expected = (
-        first.astype(np.float64) * accumulate + reference.embedding_backward(*wide(dy), index, 6)
-    )
-    order = dict.fromkeys((*before, *index) if accumulate else index)
-    found, marks = rows.copy(), np.zeros(6, np.uint8)
-    found[: len(order) + 1] = len(order), *order
-    marks[list(order)] = 1
-    if dense:
-        found[0] = -1
-    return Case(
-        (dy, index), (expected, found, marks), (size, 9, 6, dense), (), 1, (first, rows, used),
-        (9,), accumulate,
-    )  # fmt: skip
-
-
-def sequences() -> list[Row]:
-    """The rows of LSTM and embeddings."""
+def lstms() -> list[Row]:
+    """The rows of whole sequences, forwards and in reverse, and of single steps."""
     rows = [Row("lstm_pack", pack, 1)]
     for padded in (False, True):
         for reverse in (False, True):
@@ -120,14 +90,7 @@ def sequences() -> list[Row]:
     for flag in (False, True):
         variant = "bias" if flag else "plain"
         rows.append(Row("lstm_step", partial(lstm_step, has_bias=flag), 16, variant=variant))
-        variant = "accumulate" if flag else "plain"
-        make = partial(embedding_back, accumulate=flag)
-        rows.append(Row("embedding_backward", make, 2, variant=variant))
-        for dense in (False, True):
-            make = partial(embedding_rows, accumulate=flag, dense=dense)
-            name = variant + "-dense" * dense
-            rows.append(Row("embedding_backward_rows", make, 2, variant=name))
     return rows
 
 
-TABLE = [*OTHERS, *sequences()]
+ROWS = lstms()
