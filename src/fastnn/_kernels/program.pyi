@@ -20,6 +20,7 @@ class PythonCall:
 class Program:
     schedule: Any
     capacity: int
+    threads: int
     def __init__(self, schedule: Any) -> None: ...
     def reserve(self, rows: int) -> None: ...
     @property

@@ -10,16 +10,13 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from fastnn._kernels.core cimport (
-    FASTNN_BY_ITEMS, FASTNN_BY_ROWS, FASTNN_SERIAL, execute, fastnn_args,
-    fastnn_call, fastnn_op, fastnn_run, find_kernel, thread_limit)
+    FASTNN_BY_ITEMS, FASTNN_BY_ROWS, FASTNN_POINTERS, FASTNN_SERIAL, FASTNN_SIZES, check_counts, execute,
+    fastnn_args, fastnn_call, fastnn_entry, fastnn_op, fastnn_run, find_entry, kernel_of,
+    threads_for)
 
 from fastnn._kernels.core import Scratch
 
 cnp.import_array()
-
-# Floating-point operations below which one thread is faster than sharing the work.
-cdef double THREAD_WORK = 6e6
-
 
 # How the items of a call are shared among threads: by rows of the batch, by a number of items that
 # does not depend on the batch, or not at all.
@@ -49,9 +46,13 @@ cdef class PythonCall:
         self.program = program
         self.function = operation.python
         self.types = [(p.dtype, p.shape) for p in operation.pointers]
+        if len(self.types) > FASTNN_POINTERS:
+            raise ValueError(f"{operation.kernel}: expected at most {FASTNN_POINTERS} pointers, "
+                             f"got {len(self.types)}")
 
     cdef int run(self, const fastnn_args *args) except -1:
         cdef cnp.npy_intp rows = args.n[0]
+        cdef Py_ssize_t i
         arrays = []
         for i, (dtype, shape) in enumerate(self.types):
             size = rows * dtype.itemsize
@@ -66,7 +67,7 @@ cdef class PythonCall:
 cdef void python_kernel(const fastnn_args *args, ptrdiff_t begin, ptrdiff_t end,
                         void *scratch) noexcept nogil:
     with gil:
-        call = <PythonCall>args.p[9]
+        call = <PythonCall>args.python
         try:
             call.run(args)
         except BaseException as error:  # the executor stops; run() raises it
@@ -90,6 +91,7 @@ cdef class Program:
         self.slots, self.storages, self.scalars = {}, {}, {}
         self.slot_values = []
         self.capacity = -1
+        self.meetings = 1
         self._compile(schedule)
 
     def __dealloc__(self):
@@ -115,6 +117,7 @@ cdef class Program:
             self.calls[i].split = splits[op.split]
             self.calls[i].items = op.items
             self.calls[i].waits = i > 0 and op.waits_after(calls[i - 1])
+            self.meetings += self.calls[i].waits
             self._fill(&self.calls[i].op, op, found)
             link = &self.calls[i].op.args.then
             while op.then is not None:
@@ -125,8 +128,6 @@ cdef class Program:
                 epilogue += 1
         self.call_count = len(calls)
         self.forward_count = schedule.forward_count
-        for op in operations:
-            self.work_per_row += op.flops
         ends = []
         j = 0
         self.patches = <Patch *>calloc(sum(map(len, found)) + 1, sizeof(Patch))
@@ -150,15 +151,20 @@ cdef class Program:
 
     cdef int _fill(self, fastnn_op *target, operation, list found) except -1:
         cdef fastnn_args *args = &target.args
+        cdef const fastnn_entry *entry
         cdef uintptr_t address = <uintptr_t>args
         slots, storages, sizes, scalars, accumulates = found
         if operation.python is not None:
             call = PythonCall(self, operation)
             self.keep.append(call)
             target.kernel = python_kernel
-            args.p[9] = <void *>call
+            args.python = <void *>call
         else:
-            target.kernel = find_kernel(operation.kernel, self.schedule.dtype.itemsize == 8)
+            entry = find_entry(operation.kernel)
+            check_counts(entry, len(operation.pointers), len(operation.sizes),
+                         len(operation.scalars))
+            target.kernel = kernel_of(entry, self.schedule.dtype.itemsize == 8)
+            self._add_work(entry, operation)
         for i, pointer in enumerate(operation.pointers):
             if pointer is None:
                 continue
@@ -189,6 +195,24 @@ cdef class Program:
         args.accumulate = operation.accumulate
         if operation.parameters and not operation.accumulate:
             accumulates.append((address, 0, 0))
+        return 0
+
+    cdef int _add_work(self, const fastnn_entry *entry, operation) except -1:
+        """Add an operation to the work that threads can share."""
+        cdef ptrdiff_t none[FASTNN_SIZES]  # the sizes for no rows, and for one
+        cdef ptrdiff_t one[FASTNN_SIZES]
+        if operation.split == SERIAL:
+            return 0
+        for i, size in enumerate(operation.sizes):
+            if isinstance(size, RowCount):
+                none[i], one[i] = 0, size.per_sample
+            else:
+                none[i] = one[i] = size
+        if operation.split == ROWS:
+            self.work_per_row += operation.items * entry.cost(one)
+        else:
+            self.work += operation.items * entry.cost(none)
+            self.work_per_row += operation.items * (entry.cost(one) - entry.cost(none))
         return 0
 
     # Before a run ---------------------------------------------------------------------------
@@ -258,11 +282,8 @@ cdef class Program:
             self.patches[i].args.accumulate = accumulate
 
     cdef int _threads(self, Py_ssize_t rows) noexcept nogil:
-        cdef int limit = thread_limit()
-        cdef double work = self.work_per_row * rows
-        if limit <= 1 or work < THREAD_WORK or rows < 2:
-            return 1
-        return limit
+        cdef double work = self.work + rows * self.work_per_row if rows > 1 else 0
+        return threads_for(work, self.meetings)
 
     # Runs -----------------------------------------------------------------------------------
 
@@ -305,7 +326,7 @@ cdef class Program:
         self._prepare(&run, rows, 0, self.forward_count)
         self._advance()
         with nogil:
-            execute(&run)
+            self.threads = execute(&run)
         if self.failed:
             self._raise()
 
@@ -314,6 +335,6 @@ cdef class Program:
         cdef fastnn_run run
         self._prepare(&run, rows, self.forward_count, self.call_count)
         with nogil:
-            execute(&run)
+            self.threads = execute(&run)
         if self.failed:
             self._raise()

@@ -12,7 +12,6 @@ from fastnn._kernels.core import call
 from fastnn._kernels.door import as_input, empty
 from fastnn._kernels.program import Program
 from fastnn._planning.builder import BACKWARD, FORWARD, Builder
-from fastnn._planning.cost import WORK
 from fastnn._planning.memory import aligned_zeros
 from fastnn._planning.schedule import Schedule
 from fastnn.introspection import graph, summary
@@ -417,8 +416,9 @@ def _own(builder, y, x):
     if y.root is not x.root:
         return y
     copy = builder.value(y.shape)
-    builder.forward("copy_columns", [copy, y], sizes=(y.size,) * 3)
-    builder.backward("copy_columns", [y.grad, copy.grad], sizes=(y.size,) * 3)
+    sizes = (y.size, y.size, y.size, 0, 0)
+    builder.forward("copy_columns", [copy, y], sizes=sizes)
+    builder.backward("copy_columns", [y.grad, copy.grad], sizes=sizes)
     return copy
 
 
@@ -430,7 +430,7 @@ def _kept(schedule, x):
     if x.nbytes >= 1 << 18 and x.dtype == schedule.dtype:
         # by the threads that go on with it: what one processor has read is slow to write by another
         columns = schedule.x.size
-        call("copy_columns", x.dtype, (copy, x), (columns,) * 3, (), len(x), work=WORK * columns)
+        call("copy_columns", x.dtype, (copy, x), (columns, columns, columns, 0, 0), (), len(x))
     else:
         copy[...] = x
     return copy

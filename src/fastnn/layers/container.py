@@ -130,8 +130,9 @@ class Residual(_Container):
         sizes = {"rows": rows, "flops": x.size}
         builder.forward("add_forward", [y, x, inner], sizes=(cols,), in_place=True, **sizes)
         # runs in reverse: first inner's gradient, then x's, which inner's layers add to
-        builder.backward("copy_columns", [x.grad, y.grad], sizes=(cols,) * 3, **sizes)
-        builder.backward("copy_columns", [inner.grad, y.grad], sizes=(cols,) * 3, **sizes)
+        all_columns = (cols, cols, cols, 0, 0)
+        builder.backward("copy_columns", [x.grad, y.grad], sizes=all_columns, **sizes)
+        builder.backward("copy_columns", [inner.grad, y.grad], sizes=all_columns, **sizes)
         return y
 
 

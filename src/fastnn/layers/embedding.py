@@ -97,7 +97,7 @@ class Embedding(Layer):
                              sizes=(dim, RowCount(count), num, builder.dense))
         else:
             builder.gradient("embedding_backward", [weight.grad, y.grad, x], items=num,
-                             sizes=(dim, RowCount(count)), flops=y.size)
+                             sizes=(dim, RowCount(count), num), flops=y.size)
         return y
 
     def __repr__(self):

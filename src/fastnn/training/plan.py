@@ -40,8 +40,11 @@ def make_program(
         target = builder.value(pred.shape, "target", slot="target")
     weight = builder.value(() if rows == 1 else (rows,), "weight", slot="weight")
     class_weight = loss.class_weights(cols, dtype)
+    pointers = [row_loss, pred.grad, pred, target, weight]
+    if not loss.elementwise:
+        pointers.append(class_weight)
     builder.forward(
-        loss.kernel, [row_loss, pred.grad, pred, target, weight, class_weight],
+        loss.kernel, pointers,
         sizes=loss.sizes(cols), scalars=(Scalar("scale"), *loss.scalars), rows=rows, outputs=2,
         flops=20 * pred.size,
     )  # fmt: skip
