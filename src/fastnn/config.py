@@ -30,5 +30,5 @@ def show_config():
         f"(built: {found}; FASTNN_ISA overrides)\n"
         f"threads: {core.get_num_threads()}"
         f"{'' if core.openmp() else ' (built without OpenMP)'} (FASTNN_NUM_THREADS overrides), "
-        f"work is shared: {core.sharing()} (FASTNN_SHARE overrides)"
+        f"work shared among them: {core.sharing()} (FASTNN_SHARE overrides)"
     )

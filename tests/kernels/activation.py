@@ -11,7 +11,7 @@ from .table import EDGES, FINITE_EDGES, NON_FINITE, Case, Draw, Row, finite_magn
 def forward(name: str, draw: Draw, size: int, *options: float) -> Case:
     x = draw.normal(3, size, scale=3)
     y = getattr(reference, f"{name}_forward")(*wide(x), *options)
-    return Case((x,), (y,), (size,), options, 3, scale=(1 if name == "log_softmax" else 0,))
+    return Case((x,), (y,), (size,), options or (0,), 3, scale=(1 if name == "log_softmax" else 0,))
 
 
 def backward(name: str, draw: Draw, size: int, *options: float) -> Case:
@@ -24,7 +24,7 @@ def backward(name: str, draw: Draw, size: int, *options: float) -> Case:
     scale = finite_magnitude(dy)
     if "softmax" in name:
         scale = scale.max(axis=1, keepdims=True, initial=0)
-    return Case((dy, saved), (dx,), (size,), options, 3, scale=(scale,))
+    return Case((dy, saved), (dx,), (size,), options or (0,), 3, scale=(scale,))
 
 
 def activation(name: str, tolerance: Any, *options: float, special: Any = EDGES) -> list[Row]:
@@ -32,8 +32,8 @@ def activation(name: str, tolerance: Any, *options: float, special: Any = EDGES)
     twins = (partial(forward, name), partial(backward, name))
     calls = [lambda draw, size, twin=twin: twin(draw, size, *options) for twin in twins]
     return [
-        Row(f"{name}_forward", calls[0], tolerance, special, in_place=(0,)),
-        Row(f"{name}_backward", calls[1], tolerance, special, in_place=(0, 1)),
+        Row(f"{name}_forward", calls[0], tolerance, special),
+        Row(f"{name}_backward", calls[1], tolerance, special),
     ]
 
 
@@ -46,7 +46,7 @@ ROWS = [
     *activation("gelu", (4, 400), special=FINITE_EDGES),
     *activation("gelu_tanh", (4, 400), special=FINITE_EDGES),
     *activation("silu", 8, special=FINITE_EDGES),
-    Row("exp_forward", partial(forward, "exp"), 4, EDGES, in_place=(0,)),
+    Row("exp_forward", partial(forward, "exp"), 4, EDGES),
     *activation("softmax", 12, special=NON_FINITE),
     *activation("log_softmax", 8, special=NON_FINITE),
 ]

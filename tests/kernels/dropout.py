@@ -21,6 +21,6 @@ def dropout_back(draw: Draw, size: int) -> Case:
 
 
 ROWS = [
-    Row("dropout_forward", dropout, 2, NON_FINITE, in_place=(0,)),
-    Row("dropout_backward", dropout_back, 2, NON_FINITE, in_place=(0,)),
+    Row("dropout_forward", dropout, 2, NON_FINITE),
+    Row("dropout_backward", dropout_back, 2, NON_FINITE),
 ]

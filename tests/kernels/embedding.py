@@ -12,7 +12,7 @@ from .table import Case, Draw, Row, accumulated, wide
 def embedding_back(draw: Draw, size: int, accumulate: bool) -> Case:
     dy, index = draw.normal(9, size), draw.integers(6, 9)
     expected = (reference.embedding_backward(*wide(dy), index, 6),)
-    case = Case((dy, index), expected, (size, 9), (), 6, scale=(9,))
+    case = Case((dy, index), expected, (size, 9, 6), (), 6, scale=(9,))
     return accumulated(draw, case) if accumulate else case
 
 

@@ -82,10 +82,8 @@ def lstms() -> list[Row]:
             options = {"padded": padded, "reverse": reverse}
             variant = ("padded" if padded else "full") + ("-reverse" if reverse else "")
             rows += [
-                Row("lstm_forward", partial(lstm, **options), 16, variant=variant,
-                    in_place=() if padded else (0,)),
-                Row("lstm_backward", partial(lstm_back, **options), 32, variant=variant,
-                    in_place=(0,)),
+                Row("lstm_forward", partial(lstm, **options), 16, variant=variant),
+                Row("lstm_backward", partial(lstm_back, **options), 32, variant=variant),
             ]  # fmt: skip
     for flag in (False, True):
         variant = "bias" if flag else "plain"

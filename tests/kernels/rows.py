@@ -31,7 +31,7 @@ def square_sum(draw: Draw, size: int) -> Case:
 
 
 ROWS = [
-    Row("add_forward", add, 1, EDGES, in_place=(0, 1)),
+    Row("add_forward", add, 1, EDGES),
     Row("copy_columns", copy, 0, EDGES),
     Row("gather_rows", gather, 0, EDGES),
     Row("square_sum", square_sum, 8),

@@ -73,15 +73,12 @@ class Row:
         Relative error in units of the dtype's eps, for (float32, float64).
     special : tuple of float
         Special values that its floating inputs may hold.
-    in_place : tuple of int
-        The inputs that the first output may be.
     """
 
     kernel: str
     make: Callable[[Draw, int], Case]
     tolerance: float | tuple[float, float] = 4
     special: tuple[float, ...] = ()
-    in_place: tuple[int, ...] = ()
     variant: str = field(default="", kw_only=True)
 
     def __str__(self) -> str:

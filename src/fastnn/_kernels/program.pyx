@@ -10,8 +10,8 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from fastnn._kernels.core cimport (
-    FASTNN_BY_ITEMS, FASTNN_BY_ROWS, FASTNN_POINTERS, FASTNN_SERIAL, FASTNN_SIZES, check_counts, execute,
-    fastnn_args, fastnn_call, fastnn_entry, fastnn_op, fastnn_run, find_entry, kernel_of,
+    FASTNN_BY_ITEMS, FASTNN_BY_ROWS, FASTNN_POINTERS, FASTNN_SERIAL, FASTNN_SIZES, check_counts,
+    execute, fastnn_args, fastnn_call, fastnn_entry, fastnn_op, fastnn_run, find_entry, kernel_of,
     threads_for)
 
 from fastnn._kernels.core import Scratch
