@@ -1,6 +1,6 @@
 """Fixtures that several test modules share."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -24,6 +24,16 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     core.select_isa(request.param)
     yield request.param
     core.select_isa(before)
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Set how many threads share all that can be shared, however small; what was comes back."""
+    number, sharing = core.get_num_threads(), core.sharing()
+    core.share("always")
+    yield core.set_num_threads
+    core.set_num_threads(number)
+    core.share(sharing)
 
 
 @pytest.fixture

@@ -37,7 +37,8 @@ def hessian(model, loss, x, y, epsilon=1e-5):
 
 def everything(model):
     return [
-        [(p.array.tobytes(), p.grad_array.tobytes()) for p in model.parameters()], [p.grad_ready for p in model.parameters()],
+        [(p.array.tobytes(), p.grad_array.tobytes()) for p in model.parameters()],
+        [p.grad_ready for p in model.parameters()],
         {name: value.tobytes() for name, value in model.state_dict().items()},
         [a._random_state.tobytes() for _, a in model._layers() if a._random_state is not None],
     ]  # fmt: skip

@@ -79,6 +79,15 @@ def test_threads_of_the_environment():
         assert python(code, FASTNN_NUM_THREADS=wrong).startswith(message)
 
 
+def test_sharing_of_the_environment():
+    code = "import fastnn; fastnn.show_config()"
+    for mode in ("learned", "always", "never"):
+        assert f"shared among them: {mode}" in python(code, FASTNN_SHARE=mode)
+    assert "shared among them: learned" in python(code, FASTNN_SHARE="")
+    message = "ValueError: FASTNN_SHARE: expected one of learned, always, never, got 'often'"
+    assert python(code, FASTNN_SHARE="often") == message
+
+
 def test_set_num_threads():
     before = get_num_threads()
     try:

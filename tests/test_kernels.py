@@ -8,8 +8,24 @@ import pytest
 from fastnn import reference
 from fastnn._kernels import core
 
-from .kernel_table import SIZES, TESTED_ELSEWHERE, Case, Draw, Row
-from .kernel_table_sequence import TABLE
+from .kernels import TABLE
+from .kernels.table import SIZES, Case, Draw, Row
+
+# Kernels that have tests of their own: which files, and the words by which these choose the kernel.
+# Those of optimizers go by the rule of `fastnn.reference` and the dtype of the states.
+TESTED_ELSEWHERE = {
+    f"{kernel}{stored and '_' + stored}": ("test_optim*.py", (rule, stored))
+    for stored in ("", "bfloat16", "int8")
+    for kernel, rule in {
+        "sgd_step": "sgd_step",
+        "nag_step": "nag_step",
+        "adagrad_step": "adagrad_step",
+        "rmsprop_step": "rmsprop_step",
+        "adam_step": "adam_step",
+        "lamb_moments": "lamb_step",
+        "lamb_finish": "lamb_step",
+    }.items()
+}
 
 GUARD = 64  # bytes on both sides of every array, which no kernel may touch
 FILL = 0xA5
@@ -36,8 +52,15 @@ class Guarded:
         assert (self.memory == self.before).all(), "an input was written"
 
 
-def run(row: Row, case: Case, dtype: np.dtype, offset: int = 0, in_place: int | None = None):
-    """Run the kernel on guarded copies and return its outputs."""
+def run(
+    row: Row,
+    case: Case,
+    dtype: np.dtype,
+    offset: int = 0,
+    in_place: int | None = None,
+    cut: int | None = None,
+):
+    """Run the kernel on guarded copies, in two pieces with `cut`, and return its outputs."""
     inputs = [a if a is None else Guarded(a, offset) for a in case.inputs]
     starts = case.initial or [np.zeros(y.shape) for y in case.expected]
     outputs = [
@@ -50,9 +73,10 @@ def run(row: Row, case: Case, dtype: np.dtype, offset: int = 0, in_place: int | 
     if in_place is not None:
         outputs[0] = inputs[in_place]
     pointers = tuple(a and a.array for a in (*outputs, *inputs))
-    core.call(
-        row.kernel, dtype, pointers, case.sizes, case.scalars, case.items, case.accumulate
-    )
+    for first, items in [(0, case.items)] if cut is None else [(0, cut), (cut, case.items)]:
+        core.call(
+            row.kernel, dtype, pointers, case.sizes, case.scalars, items, case.accumulate, first
+        )
     for output in outputs:
         output.check_guards()
     for given in inputs:
@@ -122,14 +146,70 @@ def test_special_values(row, dtype, isa):
         check(row, case, run(row, case, dtype), dtype, f"size {size}")
 
 
-@pytest.mark.parametrize("row", [row for row in TABLE if row.in_place], ids=str)
+def rows_whose_kernel(promise):
+    """The rows whose kernel promises something, by the table of kernels."""
+    return [row for row in TABLE if promise(core.contract(row.kernel))]
+
+
+@pytest.mark.parametrize("row", rows_whose_kernel(lambda kernel: kernel.in_place), ids=str)
 def test_in_place(row, dtype, isa):
+    """Over every input of as many bytes; what a kernel leaves alone is then the input's."""
     for size in (0, 1, 17, 65):
         case = make(row, dtype, size)
         apart = run(row, case, dtype)
-        for which in row.in_place:
-            for one, other in zip(apart, run(row, case, dtype, 0, which), strict=True):
+        untouched = np.zeros((), bool)
+        if case.initial is not None:
+            untouched = apart[0] == case.initial[0].astype(dtype)
+        places = [
+            i for i, a in enumerate(case.inputs) if a is not None and a.nbytes == apart[0].nbytes
+        ]
+        assert places
+        for which in places:
+            first, *others = run(row, case, dtype, 0, which)
+            same = (first == apart[0].reshape(first.shape)) | untouched
+            assert same.all()
+            for one, other in zip(apart[1:], others, strict=True):
                 np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("row", rows_whose_kernel(lambda kernel: not kernel.whole), ids=str)
+def test_an_item_has_the_same_bits_in_any_range(row, dtype, isa):
+    for size in (1, 17, 65, 1023):
+        case = make(row, dtype, size)
+        whole = run(row, case, dtype)
+        pieces = run(row, case, dtype, cut=min(case.items // 3 | 1, case.items))
+        for one, other in zip(whole, pieces, strict=True):
+            assert one.tobytes() == other.tobytes(), f"size {size}"
+
+
+@pytest.mark.parametrize("row", TABLE, ids=str)
+def test_contract(row):
+    """What the table of kernels says of outputs and sums; `call` compares the other counts."""
+    kernel, case = core.contract(row.kernel), make(row, np.dtype(np.float32), 3)
+    assert kernel.outputs == len(case.expected)
+    assert kernel.pointers == len(case.expected) + len(case.inputs)
+    assert (kernel.sizes, kernel.scalars) == (len(case.sizes), len(case.scalars))
+    # batch_norm_backward adds to the gradients of its parameters, but not to dx
+    assert kernel.accumulates or not case.accumulate or row.kernel == "batch_norm_backward"
+    assert 0 < core.cost(row.kernel, case.sizes) < np.inf
+
+
+@pytest.mark.parametrize(
+    ("pointers", "sizes", "scalars", "message"),
+    [
+        (1, 1, 1, "expected 2 pointers, got 1"),
+        (11, 1, 1, "expected 2 pointers, got 11"),
+        (2, 0, 1, "expected 1 sizes, got 0"),
+        (2, 1, 2, "expected 1 scalars, got 2"),
+    ],
+)
+def test_wrong_numbers_of_arguments(pointers, sizes, scalars, message):
+    x = np.zeros(3, np.float32)
+    with pytest.raises(ValueError, match=f"^relu_forward: {message}$"):
+        core.call("relu_forward", x.dtype, (x,) * pointers, (3,) * sizes, (0,) * scalars, 1)
+    if sizes != 1:
+        with pytest.raises(ValueError, match=f"^relu_forward: {message}$"):
+            core.cost("relu_forward", (3,) * sizes)
 
 
 def test_every_kernel_has_a_row():
@@ -158,7 +238,7 @@ def test_accuracy_over_the_whole_range(name, isa):
         sign * np.logspace(-45, 38, 40_000, dtype=np.float32) for sign in (1, -1)
     ] + [np.linspace(-110, 110, 40_000, dtype=np.float32)])  # fmt: skip
     y = np.empty_like(x)
-    core.call(f"{name}_forward", x.dtype, (y, x), (x.size,), (), 1)
+    core.call(f"{name}_forward", x.dtype, (y, x), (x.size,), (0,), 1)
     with np.errstate(over="ignore", under="ignore"):
         want = getattr(reference, f"{name}_forward")(x.astype(np.float64))
         unit = np.maximum(np.spacing(np.abs(want.astype(np.float32))), np.float32(1e-45))

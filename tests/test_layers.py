@@ -376,7 +376,7 @@ def test_seed_and_dtype():
     inner = fastnn.Linear(3, 2, rng=0)
     inner(np.ones((1, 3)))
     outer = fastnn.Sequential(inner, dtype="float64")  # its parameters stay where they are
-    with pytest.raises(ValueError, match="layer 0 .Linear.: expected float64 arrays.*float32"):
+    with pytest.raises(ValueError, match=r"layer 0 \(Linear\): expected float64 arrays.*float32"):
         outer(np.ones((1, 3)))
 
 

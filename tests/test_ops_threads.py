@@ -1,25 +1,15 @@
 """Large calls of the functions on arrays: threads change neither a bit nor the arithmetic."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-import fastnn
 from fastnn import ops
 
 ACTIVATIONS = [
     "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu", "softmax", "log_softmax",
 ]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def limit() -> Iterator[None]:
-    """Leave the number of threads as it was."""
-    before = fastnn.get_num_threads()
-    yield
-    fastnn.set_num_threads(before)
 
 
 def elements(name, arrays):
@@ -66,7 +56,7 @@ def lstm(draw):
     return ops.lstm(*arrays)
 
 
-# Each is large enough to be shared, with sizes that leave remainders.
+# With sizes that leave remainders.
 CALLS = {
     **{name: elements(name, 1) for name in ["exp", *ACTIVATIONS]},
     **{name: elements(name, 2) for name in (f"{name}_backward" for name in ACTIVATIONS)},
@@ -90,26 +80,26 @@ CALLS = {
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_result_does_not_depend_on_the_number_of_threads(call, dtype, isa):
+def test_result_does_not_depend_on_the_number_of_threads(call, dtype, isa, threads):
     results = []
-    for threads in (1, 2):  # the first call of its kind on several threads uses them
-        fastnn.set_num_threads(threads)
+    for count in (1, 2):
+        threads(count)
         rng = np.random.default_rng(0)
         results.append(call(lambda *shape, rng=rng: rng.standard_normal(shape).astype(dtype)))
     for one, result in zip(*results, strict=True):
         assert result.tobytes() == one.tobytes()
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_denormals_are_kept_on_every_thread(threads, isa):
-    fastnn.set_num_threads(threads)
+@pytest.mark.parametrize("count", [1, 2])
+def test_denormals_are_kept_on_every_thread(count, isa, threads):
+    threads(count)
     tiny = np.full((2000, 200), 1e-40, np.float32)
     np.testing.assert_array_equal(ops.leaky_relu(tiny), tiny)
     np.testing.assert_array_equal(ops.matmul(tiny, np.eye(200, dtype=np.float32)), tiny)
 
 
-def test_calls_at_once(rng):
-    fastnn.set_num_threads(2)
+def test_calls_at_once(rng, threads):
+    threads(2)
     sizes = [(5, 6, 7), (300, 300, 300), (31, 64, 10), (257, 131, 97)] * 6
     arrays = [(rng.standard_normal((m, k)), rng.standard_normal((n, k))) for m, k, n in sizes]
     alone = [ops.linear(x, weight) for x, weight in arrays]

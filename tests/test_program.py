@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-
 from functools import partial
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 
 import fastnn
 from fastnn import losses, optim
+from fastnn._kernels import core
 from fastnn._kernels.program import Memory, Program, Version
 from fastnn._planning import builder as planning
 from fastnn._planning.schedule import Schedule
@@ -18,7 +18,7 @@ from fastnn.training.plan import make_program
 
 
 def wide(dtype="float32", dropout=0.2):
-    """A model large enough for a second thread."""
+    """A model of most kinds of operations."""
     return fastnn.Sequential(
         fastnn.Linear(96, 128),
         fastnn.GELU(),
@@ -29,14 +29,6 @@ def wide(dtype="float32", dropout=0.2):
         dtype=dtype,
         rng=0,
     )
-
-
-@pytest.fixture
-def threads():
-    """Set the number of threads; the old one comes back."""
-    before = fastnn.get_num_threads()
-    yield fastnn.set_num_threads
-    fastnn.set_num_threads(before)
 
 
 def test_batches_smaller_and_larger_than_the_capacity(dtype, rng):
@@ -82,6 +74,18 @@ def test_the_number_of_threads_changes_no_bit(dtype, rng, threads):
 
     for one, other in zip(run(1), run(2), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_programs_tell_how_many_threads_they_used(rng, threads):
+    model, before = fastnn.Sequential(fastnn.Linear(3, 2), fastnn.ReLU(), rng=0), core.sharing()
+    program = model._program((3,), False)
+    for count, mode, used in [(2, "always", 2), (1, "always", 1), (2, "never", 1),
+                              (2, "learned", 1)]:  # fmt: skip
+        threads(count)
+        core.share(mode)
+        model(rng.normal(size=(7, 3)))
+        assert program.threads == (used if core.openmp() else 1)
+    core.share(before)
 
 
 def test_more_threads_than_rows(rng, threads):
@@ -192,9 +196,42 @@ def test_values_and_scalars_of_a_program():
 def test_an_unknown_kernel_is_refused():
     builder = planning.Builder("float32", training=False)
     x, y = builder.value((3,), "x", slot="x"), builder.value((3,), "y")
-    builder.forward("no_such_kernel", [y, x])
     with pytest.raises(KeyError, match="no_such_kernel"):
+        builder.forward("no_such_kernel", [y, x])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "sizes", "scalars", "message"),
+    [
+        (0, (3,), (0.1,), "leaky_relu_forward: expected 2 pointers, got 1"),
+        (11, (3,), (0.1,), "leaky_relu_forward: expected 2 pointers, got 12"),
+        (1, (), (0.1,), "leaky_relu_forward: expected 1 sizes, got 0"),
+        (1, (3,), (), "leaky_relu_forward: expected 1 scalars, got 0"),
+    ],
+)
+def test_a_plan_with_wrong_numbers_of_arguments_is_refused(inputs, sizes, scalars, message):
+    builder = planning.Builder("float32", training=False)
+    x, y = builder.value((3,), "x", slot="x"), builder.value((3,), "y")
+    builder.forward("leaky_relu_forward", [y, *[x] * inputs], sizes=sizes, scalars=scalars)
+    with pytest.raises(ValueError, match=f"^{message}$"):
         Program(Schedule.of(builder, [y]), Memory(), Version())
+
+
+def test_python_calls_have_at_most_so_many_arrays():
+    def total(out, *given):
+        out[...] = sum(given)
+
+    def program(inputs):
+        builder = planning.Builder("float32", training=False)
+        x, y = builder.value((3,), "x", slot="x"), builder.value((3,), "y", slot="y")
+        builder.python(planning.FORWARD, total, [y, *[x] * inputs])
+        return Program(Schedule.of(builder, [y]), Memory(), Version())
+
+    with pytest.raises(ValueError, match="total: expected at most 10 pointers, got 11"):
+        program(10)
+    most, x, y = program(9), np.ones((2, 3), np.float32), np.empty((2, 3), np.float32)
+    most.forward(2, {"x": x, "y": y})
+    np.testing.assert_array_equal(y, 9)
 
 
 def test_dropout_is_the_same_for_any_threads_and_differs_from_step_to_step(rng, threads):

@@ -233,28 +233,25 @@ def test_copies_go_their_own_way(clone, make):
 # Training ----------------------------------------------------------------------------------------
 
 
-def test_two_threads_compute_what_one_does(dtype):
-    """A model large enough to be shared; no sum depends on who computes it."""
+def test_two_threads_compute_what_one_does(dtype, threads):
+    """No sum depends on who computes it."""
     x, labels = RNG.integers(0, 50, (64, 20)), RNG.integers(0, 4, 64)
-    found, before = [], fastnn.get_num_threads()
-    try:
-        for threads in (1, 2):
-            fastnn.set_num_threads(threads)
-            model = fastnn.Sequential(
-                fastnn.Embedding(50, 32),
-                fastnn.LSTM(32, 48, 2, dropout=0.2),
-                fastnn.LayerNorm(48),
-                fastnn.LSTM(48, 32, bidirectional=True, return_sequences=False),
-                fastnn.BatchNorm1d(64),
-                fastnn.Linear(64, 4),
-                dtype=dtype,
-                rng=0,
-            )
-            one = trainer(model)
-            losses = [one.step(x, labels) for _ in range(3)]
-            found.append(state(one) | {"losses": np.array(losses), "y": one.predict(x)})
-    finally:
-        fastnn.set_num_threads(before)
+    found = []
+    for count in (1, 2):
+        threads(count)
+        model = fastnn.Sequential(
+            fastnn.Embedding(50, 32),
+            fastnn.LSTM(32, 48, 2, dropout=0.2),
+            fastnn.LayerNorm(48),
+            fastnn.LSTM(48, 32, bidirectional=True, return_sequences=False),
+            fastnn.BatchNorm1d(64),
+            fastnn.Linear(64, 4),
+            dtype=dtype,
+            rng=0,
+        )
+        one = trainer(model)
+        losses = [one.step(x, labels) for _ in range(3)]
+        found.append(state(one) | {"losses": np.array(losses), "y": one.predict(x)})
     assert_same(*found)
 
 
@@ -342,20 +339,17 @@ def with_batch_norm(kind):
 
 
 @pytest.mark.parametrize("kind", ["embedding", "linear", "layer norm", "batch norm"])
-def test_statistics_are_waited_for(kind):
+def test_statistics_are_waited_for(kind, threads):
     """Channels are shared among threads in another way than what the next call shares."""
     rng = np.random.default_rng(0)
     shape = (256, CHANNELS)
     x = rng.integers(0, 40, shape) if kind == "embedding" else rng.normal(size=(*shape, LENGTH))
-    labels, found, before = rng.integers(0, 4, 256), [], fastnn.get_num_threads()
-    try:
-        for threads in (1, *[2] * 8):
-            fastnn.set_num_threads(threads)
-            model = with_batch_norm(kind)
-            fastnn.Trainer(model, "cross_entropy", None).step(x, labels)
-            found.append(model.state_dict() | {p.name: p.grad.copy() for p in model.parameters()})
-    finally:
-        fastnn.set_num_threads(before)
+    labels, found = rng.integers(0, 4, 256), []
+    for count in (1, 2, 2):
+        threads(count)
+        model = with_batch_norm(kind)
+        fastnn.Trainer(model, "cross_entropy", None).step(x, labels)
+        found.append(model.state_dict() | {p.name: p.grad.copy() for p in model.parameters()})
     for other in found[1:]:
         for name, array in found[0].items():
             np.testing.assert_array_equal(other[name], array, err_msg=name)

@@ -1,17 +1,22 @@
 """What the other compiled modules share: all C code is linked into core."""
 
 cdef extern from "table.h":
-    int FASTNN_POINTERS
-    int FASTNN_SIZES
+    enum: FASTNN_POINTERS
+    enum: FASTNN_SIZES
     enum: FASTNN_SCALARS
     ptrdiff_t FASTNN_SCRATCH
+    int FASTNN_IN_PLACE
+    int FASTNN_ACCUMULATES
+    int FASTNN_TAKES_THEN
+    int FASTNN_WHOLE
     ctypedef struct fastnn_op
     ctypedef struct fastnn_args:
-        void *p[10]
-        ptrdiff_t n[8]
-        double s[10]
+        void *p[FASTNN_POINTERS]
+        ptrdiff_t n[FASTNN_SIZES]
+        double s[FASTNN_SCALARS]
         ptrdiff_t accumulate
         const fastnn_op *then
+        void *python
     ctypedef void (*fastnn_kernel)(const fastnn_args *, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
     ctypedef struct fastnn_op:
         fastnn_kernel kernel
@@ -20,6 +25,12 @@ cdef extern from "table.h":
         const char *name
         fastnn_kernel f32
         fastnn_kernel f64
+        int outputs
+        int pointers
+        int sizes
+        int scalars
+        int flags
+        double (*cost)(const ptrdiff_t *n) noexcept nogil
 
 cdef extern from "update.h":
     ctypedef struct fastnn_update
@@ -54,9 +65,12 @@ cdef class Scratch:
     cdef void *data
     cdef int blocks
 
-cdef fastnn_kernel find_kernel(str name, bint is_double) except NULL
-cdef int thread_limit() noexcept nogil
-cdef void execute(const fastnn_run *run) noexcept nogil
+cdef const fastnn_entry *find_entry(str name) except NULL
+cdef fastnn_kernel kernel_of(const fastnn_entry *entry, bint is_double) noexcept nogil
+cdef int check_counts(const fastnn_entry *entry, Py_ssize_t pointers, Py_ssize_t sizes,
+                      Py_ssize_t scalars) except -1
+cdef int threads_for(double work, Py_ssize_t meetings) noexcept nogil
+cdef int execute(const fastnn_run *run) noexcept nogil
 cdef double sum_losses(const void *values, ptrdiff_t n, bint is_double) noexcept nogil
 cdef Scratch take_scratch(fastnn_run *run)
 cdef void give_back(Scratch scratch)

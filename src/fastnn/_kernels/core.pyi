@@ -1,4 +1,4 @@
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -12,6 +12,21 @@ def kernel_names() -> list[str]: ...
 def set_num_threads(n: int) -> None: ...
 def get_num_threads() -> int: ...
 def openmp() -> bool: ...
+def share(mode: str) -> None: ...
+def sharing() -> str: ...
+
+class Contract(NamedTuple):
+    outputs: int
+    pointers: int
+    sizes: int
+    scalars: int
+    in_place: bool
+    accumulates: bool
+    takes_then: bool
+    whole: bool
+
+def contract(name: str) -> Contract: ...
+def cost(name: str, sizes: tuple[int, ...]) -> float: ...
 def total(x: _Array) -> float: ...
 def call(
     name: str,
@@ -21,7 +36,7 @@ def call(
     scalars: tuple[float, ...] = (),
     items: int = 0,
     accumulate: bool = False,
-    work: int = 0,
+    first: int = 0,
 ) -> None: ...
 
 class Pace: ...

@@ -3,6 +3,7 @@
 """Instruction set, threads, and kernels by name: what reaches the C code, linked into here."""
 
 import os
+from collections import namedtuple
 
 cimport numpy as cnp
 from libc.stdint cimport uintptr_t
@@ -20,11 +21,15 @@ cdef extern from "dispatch.h":
         const fastnn_entry *entries
     const fastnn_table *fastnn_active
     int fastnn_threads
+    int fastnn_share
+    int FASTNN_SHARE_LEARNED
+    int FASTNN_SHARE_ALWAYS
+    int FASTNN_SHARE_NEVER
     int fastnn_dispatch(const char *request)
     const char *fastnn_variant(int i, int *supported)
 
 cdef extern from "program.h" nogil:
-    void fastnn_execute(const fastnn_run *run)
+    int fastnn_execute(const fastnn_run *run)
     double fastnn_sum(const void *values, ptrdiff_t n, int is_double)
 
 cdef extern from *:
@@ -127,6 +132,38 @@ cdef int thread_limit() noexcept nogil:
     return fastnn_threads if fastnn_threads < limit else limit
 
 
+cdef dict SHARE = {"learned": FASTNN_SHARE_LEARNED, "always": FASTNN_SHARE_ALWAYS,
+                   "never": FASTNN_SHARE_NEVER}
+
+
+def share(str mode):
+    """Set when work is shared among threads: "learned", where that is faster; "always"; "never"."""
+    global fastnn_share
+    if mode not in SHARE:
+        raise ValueError(f"FASTNN_SHARE: expected one of {', '.join(SHARE)}, got {mode!r}")
+    fastnn_share = SHARE[mode]
+
+
+def sharing():
+    """Return when work is shared among threads, as :func:`share` takes it."""
+    return next(mode for mode, value in SHARE.items() if value == fastnn_share)
+
+
+# How much work pays for threads to meet once, in the unit of the costs in the table of kernels. Two
+# threads were as fast as one at 0.6e6 for a single kernel, where they start and join; and at 2.5e6
+# for a training step of three layers, where they wait for each other besides.
+cdef double WORK_PER_MEETING = 1e6
+
+
+cdef int threads_for(double work, Py_ssize_t meetings) noexcept nogil:
+    """How many threads may share so much work, between which they meet so often."""
+    if fastnn_share == FASTNN_SHARE_NEVER:
+        return 1
+    if fastnn_share == FASTNN_SHARE_ALWAYS or work >= meetings * WORK_PER_MEETING:
+        return thread_limit()
+    return 1
+
+
 def _initialise():
     global fastnn_threads
     select_isa(os.environ.get("FASTNN_ISA", ""))
@@ -136,6 +173,7 @@ def _initialise():
         if not wanted.isdecimal() or int(wanted) < 1:
             raise ValueError(f"FASTNN_NUM_THREADS: expected a positive integer, got {wanted!r}")
         set_num_threads(int(wanted))
+    share(os.environ.get("FASTNN_SHARE") or "learned")
 
 
 _initialise()
@@ -145,22 +183,62 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: set_num_threads(1))
 
 
-# For the other compiled modules ---------------------------------------------------------------
+# Kernels by name ------------------------------------------------------------------------------
 
-# Where each kernel stands in the table, which is in one order for all instruction sets.
+# Where each stands in the table, which is in one order for all instruction sets.
 cdef dict places = {name: i for i, name in enumerate(kernel_names())}
 
 
-cdef fastnn_kernel find_kernel(str name, bint is_double) except NULL:
+cdef const fastnn_entry *find_entry(str name) except NULL:
     cdef object place = places.get(name)
     if place is None:
         raise KeyError(f"no kernel named {name!r}")
-    cdef const fastnn_entry *entry = &fastnn_active.entries[<Py_ssize_t>place]
+    return &fastnn_active.entries[<Py_ssize_t>place]
+
+
+cdef fastnn_kernel kernel_of(const fastnn_entry *entry, bint is_double) noexcept nogil:
     return entry.f64 if is_double else entry.f32
 
 
-cdef void execute(const fastnn_run *run) noexcept nogil:
-    fastnn_execute(run)
+cdef int check_counts(const fastnn_entry *entry, Py_ssize_t pointers, Py_ssize_t sizes,
+                      Py_ssize_t scalars) except -1:
+    """Raise a ValueError if a call has another number of arguments than its kernel takes."""
+    if pointers == entry.pointers and sizes == entry.sizes and scalars == entry.scalars:
+        return 0
+    for kind, expected, got in (("pointers", entry.pointers, pointers),
+                                ("sizes", entry.sizes, sizes),
+                                ("scalars", entry.scalars, scalars)):
+        if got != expected:
+            raise ValueError(f"{entry.name.decode()}: expected {expected} {kind}, got {got}")
+
+
+Contract = namedtuple("Contract", ["outputs", "pointers", "sizes", "scalars", "in_place",
+                                   "accumulates", "takes_then", "whole"])
+Contract.__doc__ = "How many arguments a kernel takes and what it promises; see c/table.h."
+
+
+def contract(str name):
+    """Return the :class:`Contract` of the kernel `name`."""
+    cdef const fastnn_entry *entry = find_entry(name)
+    flags = (FASTNN_IN_PLACE, FASTNN_ACCUMULATES, FASTNN_TAKES_THEN, FASTNN_WHOLE)
+    return Contract(entry.outputs, entry.pointers, entry.sizes, entry.scalars,
+                    *[bool(entry.flags & flag) for flag in flags])
+
+
+def cost(str name, tuple sizes):
+    """Return the time of one item of the kernel `name`, in operations of a matrix product."""
+    cdef const fastnn_entry *entry = find_entry(name)
+    cdef ptrdiff_t n[FASTNN_SIZES]
+    check_counts(entry, entry.pointers, len(sizes), entry.scalars)
+    for i in range(len(sizes)):
+        n[i] = sizes[i]
+    return entry.cost(n)
+
+
+# For the other compiled modules ---------------------------------------------------------------
+
+cdef int execute(const fastnn_run *run) noexcept nogil:
+    return fastnn_execute(run)
 
 
 cdef double sum_losses(const void *values, ptrdiff_t n, bint is_double) noexcept nogil:
@@ -216,10 +294,6 @@ cdef class Pace:
 cdef dict paces = {}
 cdef int MOST_PACES = 1000
 
-# Operations of a matrix product below which one thread is about as fast as several: starting and
-# joining them takes 3 µs, the time of 0.5e6.
-cdef double THREAD_WORK = 3e6
-
 
 cdef Pace pace_of(tuple key):
     if len(paces) >= MOST_PACES:
@@ -228,13 +302,19 @@ cdef Pace pace_of(tuple key):
 
 
 def call(str name, cnp.dtype dtype, tuple pointers, tuple sizes=(), tuple scalars=(),
-         Py_ssize_t items=0, bint accumulate=False, Py_ssize_t work=0):
+         Py_ssize_t items=0, bint accumulate=False, Py_ssize_t first=0):
     """Run the kernel `name` on checked arrays, without the GIL.
 
-    Pointers are arrays or None, in the order that the kernel's comment gives. Nothing is
-    checked here: `fastnn.ops` does that. Items are shared among threads if their `work`, the
-    time of one in operations of a product, is given and adds up to enough.
+    Pointers are arrays or None, in the order that the kernel's comment gives. Nothing but their
+    number is checked here: `fastnn.ops` does that. Threads share the items if their cost adds up to
+    enough, or with `first` one thread runs those from there on.
+
+    Raises
+    ------
+    ValueError
+        If the kernel takes another number of pointers, sizes or scalars.
     """
+    cdef const fastnn_entry *entry = find_entry(name)
     cdef fastnn_call single
     cdef fastnn_run run
     cdef fastnn_args *args = &single.op.args
@@ -242,8 +322,9 @@ def call(str name, cnp.dtype dtype, tuple pointers, tuple sizes=(), tuple scalar
     cdef Py_ssize_t i
     cdef Scratch scratch
     cdef Pace pace
+    check_counts(entry, len(pointers), len(sizes), len(scalars))
     memset(&single, 0, sizeof(single))
-    single.op.kernel = find_kernel(name, dtype.type_num == cnp.NPY_DOUBLE)
+    single.op.kernel = kernel_of(entry, dtype.type_num == cnp.NPY_DOUBLE)
     single.split, single.items = FASTNN_BY_ROWS, 1
     for i in range(len(pointers)):
         if pointers[i] is not None:
@@ -253,16 +334,20 @@ def call(str name, cnp.dtype dtype, tuple pointers, tuple sizes=(), tuple scalar
     for i in range(len(scalars)):
         args.s[i] = scalars[i]
     args.accumulate = accumulate
-    if items <= 0:
+    if items <= first:
         return
     run.calls, run.count, run.update, run.rows = &single, 1, NULL, items
     run.failed, run.keep_denormals = &never, 1
     run.threads = 1
-    if items > 1 and <double>work * items >= THREAD_WORK:
-        run.threads = thread_limit()
+    if items > 1 and first == 0 and not entry.flags & FASTNN_WHOLE:
+        run.threads = threads_for(items * entry.cost(args.n), 1)
+    if run.threads > 1:
         pace = pace_of((<uintptr_t>single.op.kernel, sizes, items))
         run.pace = &pace.known
     scratch = take_scratch(&run)
     with nogil:
-        execute(&run)
+        if first == 0:
+            execute(&run)
+        else:
+            single.op.kernel(args, first, items, run.scratch)
     give_back(scratch)

@@ -6,7 +6,7 @@ cimport numpy as cnp
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from fastnn._kernels.core cimport fastnn_args, fastnn_kernel, find_kernel
+from fastnn._kernels.core cimport fastnn_args, fastnn_kernel, find_entry, kernel_of
 
 cnp.import_array()
 
@@ -45,7 +45,7 @@ def lstm_step(x, h, c, weight_ih, weight_hh, bias):
             and cnp.PyArray_NDIM(bias) == 1 and cnp.PyArray_DIM(bias, 0) == 4 * hidden
             and cnp.PyArray_ISCARRAY_RO(bias)):
         return None
-    kernel = find_kernel("lstm_step", typenum == cnp.NPY_DOUBLE)
+    kernel = kernel_of(find_entry("lstm_step"), typenum == cnp.NPY_DOUBLE)
     new_h = cnp.PyArray_EMPTY(2, cnp.PyArray_DIMS(h), typenum, 0)
     new_c = cnp.PyArray_EMPTY(2, cnp.PyArray_DIMS(h), typenum, 0)
     memset(&args, 0, sizeof(args))

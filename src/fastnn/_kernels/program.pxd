@@ -2,7 +2,8 @@
 
 from libc.stdint cimport uint64_t
 
-from fastnn._kernels.core cimport fastnn_args, fastnn_call, fastnn_op, fastnn_pace, fastnn_run
+from fastnn._kernels.core cimport (
+    fastnn_args, fastnn_call, fastnn_entry, fastnn_op, fastnn_pace, fastnn_run)
 
 cdef struct Patch:
     fastnn_args *args
@@ -47,7 +48,9 @@ cdef class Program:
     cdef Failure failure
     cdef char **addresses
     cdef fastnn_pace paces[4]  # of backward, forward and whole runs
-    cdef double work_per_row
+    cdef double work, work_per_row  # that threads can share, of a run: work + rows * work_per_row
+    cdef Py_ssize_t meetings  # of threads in a run, at most
+    cdef readonly int threads  # that the last run used
     cdef uint64_t **random_states
     cdef Py_ssize_t random_count
 
@@ -58,6 +61,7 @@ cdef class Program:
     cpdef set_scalar(self, str name, double value)
     cdef void _set_scalar(self, ptrdiff_t scalar, double value) noexcept nogil
     cdef int _fill(self, fastnn_op *target, operation, list found) except -1
+    cdef int _add_work(self, const fastnn_entry *entry, operation) except -1
     cdef int _threads(self, Py_ssize_t rows) noexcept nogil
     cdef int _prepare(self, fastnn_run *run, Py_ssize_t rows, int first, int last) except -1
     cdef int _raise(self) except -1

@@ -10,14 +10,12 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from fastnn._kernels.core cimport (
-    FASTNN_BY_ITEMS, FASTNN_BY_ROWS, FASTNN_SERIAL, Scratch, execute, fastnn_args, fastnn_call,
-    fastnn_op, fastnn_run, find_kernel, give_back, take_scratch, thread_limit)
+    FASTNN_BY_ITEMS, FASTNN_BY_ROWS, FASTNN_POINTERS, FASTNN_SERIAL, FASTNN_SIZES, Scratch,
+    check_counts, execute, fastnn_args, fastnn_call, fastnn_entry, fastnn_op, fastnn_run,
+    find_entry, give_back, kernel_of, take_scratch, threads_for)
+
 
 cnp.import_array()
-
-# Floating-point operations below which one thread is faster than sharing the work.
-cdef double THREAD_WORK = 6e6
-
 
 # How the items of a call are shared among threads: by rows of the batch, by a number of items that
 # does not depend on the batch, or not at all.
@@ -84,6 +82,9 @@ cdef class PythonCall:
     def __init__(self, operation, Memory memory, dict bound, Failure failure):
         self.function, self.bound, self.failure = operation.python, bound, failure
         self.types = [(p.dtype, p.shape) for p in operation.pointers]
+        if len(self.types) > FASTNN_POINTERS:
+            raise ValueError(f"{operation.kernel}: expected at most {FASTNN_POINTERS} pointers, "
+                             f"got {len(self.types)}")
         self.owners = [memory if p.root.slot is None else p.root.slot for p in operation.pointers]
 
     cdef int run(self, const fastnn_args *args) except -1:
@@ -109,7 +110,7 @@ cdef class PythonCall:
 cdef void python_kernel(const fastnn_args *args, ptrdiff_t begin, ptrdiff_t end,
                         void *scratch) noexcept nogil:
     with gil:
-        call = <PythonCall>args.p[9]
+        call = <PythonCall>args.python
         try:
             call.run(args)
         except BaseException as error:  # the executor stops; run() raises it
@@ -140,6 +141,7 @@ cdef class Program:
         self.slots, self.storages, self.scalars = {}, {}, {}
         self.slot_values, self.slot_names = [], []
         self.capacity = -1
+        self.meetings = 1
         self._compile(schedule)
 
     def __dealloc__(self):
@@ -165,6 +167,7 @@ cdef class Program:
             self.calls[i].split = splits[op.split]
             self.calls[i].items = op.items
             self.calls[i].waits = i > 0 and op.waits_after(calls[i - 1])
+            self.meetings += self.calls[i].waits
             self._fill(&self.calls[i].op, op, found)
             link = &self.calls[i].op.args.then
             while op.then is not None:
@@ -175,8 +178,6 @@ cdef class Program:
                 epilogue += 1
         self.call_count = len(calls)
         self.forward_count = schedule.forward_count
-        for op in operations:
-            self.work_per_row += op.flops
         ends = []
         j = 0
         self.patches = <Patch *>calloc(sum(map(len, found)) + 1, sizeof(Patch))
@@ -200,6 +201,7 @@ cdef class Program:
 
     cdef int _fill(self, fastnn_op *target, operation, list found) except -1:
         cdef fastnn_args *args = &target.args
+        cdef const fastnn_entry *entry
         cdef uintptr_t address = <uintptr_t>args
         slots, storages, sizes, scalars, accumulates = found
         if operation.python is not None:
@@ -207,9 +209,13 @@ cdef class Program:
             self.keep.append(call)
             self.has_python = True
             target.kernel = python_kernel
-            args.p[9] = <void *>call
+            args.python = <void *>call
         else:
-            target.kernel = find_kernel(operation.kernel, self.schedule.dtype.itemsize == 8)
+            entry = find_entry(operation.kernel)
+            check_counts(entry, len(operation.pointers), len(operation.sizes),
+                         len(operation.scalars))
+            target.kernel = kernel_of(entry, self.schedule.dtype.itemsize == 8)
+            self._add_work(entry, operation)
         for i, pointer in enumerate(operation.pointers):
             if pointer is None:
                 continue
@@ -241,6 +247,24 @@ cdef class Program:
         args.accumulate = operation.accumulate
         if operation.parameters and not operation.accumulate:
             accumulates.append((address, 0, 0))
+        return 0
+
+    cdef int _add_work(self, const fastnn_entry *entry, operation) except -1:
+        """Add an operation to the work that threads can share."""
+        cdef ptrdiff_t none[FASTNN_SIZES]  # the sizes for no rows, and for one
+        cdef ptrdiff_t one[FASTNN_SIZES]
+        if operation.split == SERIAL:
+            return 0
+        for i, size in enumerate(operation.sizes):
+            if isinstance(size, RowCount):
+                none[i], one[i] = 0, size.per_sample
+            else:
+                none[i] = one[i] = size
+        if operation.split == ROWS:
+            self.work_per_row += operation.items * entry.cost(one)
+        else:
+            self.work += operation.items * entry.cost(none)
+            self.work_per_row += operation.items * (entry.cost(one) - entry.cost(none))
         return 0
 
     # Before a run ---------------------------------------------------------------------------
@@ -316,11 +340,8 @@ cdef class Program:
                 self.patches[i].args.s[self.patches[i].index] = value
 
     cdef int _threads(self, Py_ssize_t rows) noexcept nogil:
-        cdef int limit = thread_limit()
-        cdef double work = self.work_per_row * rows
-        if limit <= 1 or work < THREAD_WORK or rows < 2:
-            return 1
-        return limit
+        cdef double work = self.work + rows * self.work_per_row if rows > 1 else 0
+        return threads_for(work, self.meetings)
 
     # Runs -----------------------------------------------------------------------------------
 
@@ -362,7 +383,7 @@ cdef class Program:
         if first == 0:
             self._advance()
         with nogil:
-            execute(&run)
+            self.threads = execute(&run)
         give_back(scratch)
         if self.has_python:
             self.bound.clear()

@@ -195,7 +195,7 @@ cdef class TrainingProgram(Program):
         self._advance()
         if self.square_sums != NULL:
             self.square_sums[0] = 0
-        execute(run)
+        self.threads = execute(run)
         loss = sum_losses(self.addresses[self.row_loss], rows, self.is_double)
         loss = loss / self.total if self.total != 0 else NAN
         if self.square_sums != NULL:

@@ -3,12 +3,14 @@
 cimport numpy as cnp
 from libc.stdint cimport int64_t
 
-from fastnn._kernels.core cimport FASTNN_SCALARS, fastnn_kernel, fastnn_pace
+from fastnn._kernels.core cimport FASTNN_SCALARS, fastnn_entry, fastnn_kernel, fastnn_pace
 
 cdef extern from "update.h":
     int FASTNN_UPDATE_CHUNK
+    enum: FASTNN_UPDATE_STATES
+    enum: FASTNN_UPDATE_POINTERS
     ctypedef struct fastnn_segment:
-        void *p[8]
+        void *p[FASTNN_UPDATE_POINTERS]
         ptrdiff_t n
         ptrdiff_t first
         ptrdiff_t slot
@@ -49,7 +51,7 @@ cdef struct Record:  # one parameter
     char *grad
     char *low  # the gap between targets in which the gradient lies
     char *high
-    char *states[6]
+    char *states[FASTNN_UPDATE_STATES]
     cnp.npy_intp *shape
     const int64_t *rows  # of a sparse parameter
     ptrdiff_t n
@@ -74,7 +76,9 @@ cdef class UpdateTable:
     cdef cnp.npy_intp *shapes
     cdef fastnn_segment *segments
     cdef fastnn_rule *rules
+    cdef const fastnn_entry **kernels  # of each rule
     cdef Scalar *constants
+    cdef double work  # of a step, but for sparse segments
     cdef fastnn_pace pace
     cdef ptrdiff_t scalar_steps
     cdef Py_ssize_t count, target_count

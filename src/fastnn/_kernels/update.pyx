@@ -19,7 +19,8 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
 from fastnn._kernels cimport core
-from fastnn._kernels.core cimport execute, fastnn_run, find_kernel, thread_limit
+from fastnn._kernels.core cimport (
+    check_counts, execute, fastnn_run, find_entry, kernel_of, threads_for)
 
 cdef extern from "Python.h":
     PyObject *PyTuple_GET_ITEM(object items, Py_ssize_t i)
@@ -93,9 +94,6 @@ def scalars_at(tuple scalars, double t):
 cdef enum:
     ARRAY, PARAMETER, FOREIGN
 
-# Elements from which a second thread pays for waking it.
-cdef ptrdiff_t PARALLEL_ELEMENTS = 32768
-
 cdef char *HIGHEST = <char *><uintptr_t>-1
 
 
@@ -148,16 +146,19 @@ cdef class UpdateTable:
         self.segments = <fastnn_segment *>calloc(self.count + 1, sizeof(fastnn_segment))
         self.shapes = <cnp.npy_intp *>calloc(dimensions + 1, sizeof(cnp.npy_intp))
         self.rules = <fastnn_rule *>calloc(len(rules) + 1, sizeof(fastnn_rule))
+        self.kernels = <const fastnn_entry **>calloc(len(rules) + 1, sizeof(fastnn_entry *))
         self.constants = <Scalar *>calloc(len(rules) * FASTNN_SCALARS + 1, sizeof(Scalar))
-        if not (self.records and self.segments and self.shapes and self.rules and self.constants):
+        if not (self.records and self.segments and self.shapes and self.rules and self.kernels
+                and self.constants):
             raise MemoryError("the table of an optimizer's arrays")
         for i, (step, finish, dtype) in enumerate(rules):
             double = dtype.itemsize == 8
             self.rules[i].item_bytes = dtype.itemsize if block == 1 else 0
-            self.rules[i].step = find_kernel(step, double)
-            self.rules[i].square_sum = find_kernel("square_sum", double)
+            self.kernels[i] = find_entry(step)
+            self.rules[i].step = kernel_of(self.kernels[i], double)
+            self.rules[i].square_sum = kernel_of(find_entry("square_sum"), double)
             if finish is not None:
-                self.rules[i].finish = find_kernel(finish, double)
+                self.rules[i].finish = kernel_of(find_entry(finish), double)
                 self.u.has_finish = True
         dimensions = 0
         self.stale = True
@@ -174,6 +175,9 @@ cdef class UpdateTable:
                 r.shape[k] = array.shape[k]
             for k, state in enumerate(states[i]):
                 if state is not None:
+                    if k + 2 >= self.kernels[r.rule].pointers:
+                        raise ValueError(f"{rules[r.rule][0]}: expected at most "
+                                         f"{self.kernels[r.rule].pointers - 2} states")
                     r.states[k] = <char *>cnp.PyArray_DATA(<cnp.ndarray>state)
                     r.state_bytes = state.nbytes
             if r.kind == PARAMETER:
@@ -197,11 +201,13 @@ cdef class UpdateTable:
         free(self.segments)
         free(self.shapes)
         free(self.rules)
+        free(self.kernels)
         free(self.constants)
 
     def set_scalars(self, list scalars):
         """Take the kernels' scalars for the steps to come: for each rule a tuple."""
         for i, row in enumerate(scalars):
+            check_counts(self.kernels[i], self.kernels[i].pointers, self.kernels[i].sizes, len(row))
             read_scalars(row, &self.constants[i * FASTNN_SCALARS])
 
     def prepare(self, grads, list scalars, ptrdiff_t t, ptrdiff_t steps, double clip_norm,
@@ -269,7 +275,7 @@ cdef class UpdateTable:
         run.update = <core.fastnn_update *>&self.u
         run.pace = &self.pace
         run.keep_denormals = 0
-        run.threads = thread_limit() if self.u.elements >= PARALLEL_ELEMENTS else 1
+        run.threads = threads_for(self.work, 1)
         self.taken = 0
         with nogil:
             execute(&run)
@@ -467,7 +473,7 @@ cdef class UpdateTable:
         if (not self.merge or r.rule != s.rule or r.param != last.param + last.bytes
                 or r.grad != last.grad + last.bytes):
             return False
-        for k in range(6):
+        for k in range(FASTNN_UPDATE_STATES):
             if r.states[k] != NULL and r.states[k] != last.states[k] + last.state_bytes:
                 return False
         return True
@@ -493,6 +499,7 @@ cdef class UpdateTable:
         cdef Record *last = NULL
         cdef fastnn_segment *s = NULL
         cdef list sparse = []
+        self.work = 0
         for i in range(self.count):
             r = &self.records[i]
             if r.n == 0 or r.skipped:
@@ -509,6 +516,7 @@ cdef class UpdateTable:
                 self._begin_segment(s, r, first, slots)
                 slots += r.n // FASTNN_UPDATE_CHUNK + 2
             first += r.n
+            self.work += r.n * self.kernels[r.rule].cost(NULL)
             last = r
         self.u.segment_count, self.u.sparse_count = count, len(sparse)
         self.u.elements = first

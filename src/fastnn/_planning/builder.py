@@ -15,6 +15,7 @@ from weakref import ref
 
 import numpy as np
 
+from fastnn._kernels.core import Contract, contract
 from fastnn._kernels.program import (
     ITEMS,
     ROWS,
@@ -107,31 +108,44 @@ class Room:
         return self
 
 
+# What a function in Python promises: one output, and a place of its own for it.
+PYTHON = Contract(1, 0, 1, 0, False, False, False, True)
+
+
 class Operation:
     """One kernel call: the kernel's name and its arguments, with values still symbolic."""
 
     __slots__ = (
-        "accumulate", "flops", "in_place", "items", "kernel", "outputs",
+        "accumulate", "contract", "items", "kernel",
         "parameters", "pointers", "python", "scalars", "scope", "sizes", "split", "stage", "then",
     )
 
-    def __init__(self, stage, kernel, pointers, sizes, scalars, split, items, outputs, in_place,
-                 flops, scope, python=None):
+    def __init__(self, stage, kernel, pointers, sizes, scalars, split, items, scope, python=None):
         self.stage, self.kernel, self.scope, self.python = stage, kernel, scope, python
         self.pointers, self.sizes, self.scalars = list(pointers), tuple(sizes), tuple(scalars)
-        self.split, self.items, self.outputs = split, items, outputs
-        self.in_place, self.flops = in_place, flops
+        self.split, self.items = split, items
+        self.contract = PYTHON if python is not None else contract(kernel)
         self.accumulate = False  # adds to its output in every run
         self.parameters = False  # writes gradients of parameters
         self.then = None
 
     @property
+    def outputs(self):
+        """The pointers that are written, which come first."""
+        return self.pointers[: self.contract.outputs]
+
+    @property
+    def inputs(self):
+        """The pointers that are read."""
+        return self.pointers[self.contract.outputs :]
+
+    @property
     def written(self):
-        return [p.root for p in self.pointers[: self.outputs] if isinstance(p, Value)]
+        return [p.root for p in self.outputs if isinstance(p, Value)]
 
     @property
     def read(self):
-        values = [p.root for p in self.pointers[self.outputs :] if isinstance(p, Value)]
+        values = [p.root for p in self.inputs if isinstance(p, Value)]
         return values + self.written if self.accumulate else values
 
     def waits_after(self, before):
@@ -148,8 +162,8 @@ class Operation:
         def show(p):
             return repr(p) if isinstance(p, Value) else "-" if p is None else f"{p.shape}"
 
-        left = ", ".join(show(p) for p in self.pointers[: self.outputs])
-        right = ", ".join(show(p) for p in self.pointers[self.outputs :])
+        left = ", ".join(show(p) for p in self.outputs)
+        right = ", ".join(show(p) for p in self.inputs)
         sign = "+=" if self.accumulate else "="
         return f"{left} {sign} {self.kernel}({right})"
 
@@ -242,16 +256,11 @@ class Builder:
         kernel : str
             Name in the kernel table.
         pointers : list of Value, ndarray or None
-            In the order of the kernel's comment: `outputs` results first.
+            In the order of the kernel's comment: results first.
         sizes, scalars : tuple
             May hold :class:`RowCount` and :class:`Scalar`.
         items : int
             Items per sample, for operations shared by rows; else in all.
-        outputs : int
-        in_place : bool
-            Whether the kernel works when its first output is its first value input.
-        flops : int
-            Floating-point operations per sample, to decide on threads.
         split : {"rows", "serial"}
         python : callable
             Called with arrays for all pointers instead of a kernel.
@@ -271,8 +280,9 @@ class Builder:
 
     def copy(self, to, source):
         """Copy a value of the same shape, and its gradient back."""
-        self.forward("copy_columns", [to, source], sizes=(source.size,) * 3)
-        self.backward("copy_columns", [source.grad, to.grad], sizes=(source.size,) * 3)
+        sizes = (*(source.size,) * 3, 0, 0)
+        self.forward("copy_columns", [to, source], sizes=sizes)
+        self.backward("copy_columns", [source.grad, to.grad], sizes=sizes)
 
     def keep_input(self, x):
         """Read the input from a copy, for the caller may write into his before the backward pass.
@@ -281,7 +291,7 @@ class Builder:
         """
         given, x.root.slot = Value("given", x.shape, x.dtype, x.root.slot), None
         size = x.size * x.dtype.itemsize // self.dtype.itemsize
-        self.forward("copy_columns", [x, given], sizes=(size,) * 3)
+        self.forward("copy_columns", [x, given], sizes=(size, size, size, 0, 0))
         planned = self._operations[FORWARD]
         planned.insert(0, planned.pop())
 
@@ -359,21 +369,20 @@ class Builder:
         return scope.output
 
     def _append(self, stage, kernel, pointers, sizes=(), scalars=(), items=1, split=ROWS,
-                outputs=1, in_place=False, flops=0, python=None, parameters=False):
+                python=None, parameters=False):
         if stage != FORWARD and not self.training:
             return None
-        pointers = list(pointers)
-        found = {i: self._gradients[id(p)] for i, p in enumerate(pointers[:outputs])
+        op = Operation(stage, kernel, pointers, sizes, scalars, split, items, self._scope_path(),
+                       python)
+        found = {i: self._gradients[id(p)] for i, p in enumerate(op.outputs)
                  if id(p) in self._gradients}
         trained = [p for p in found.values() if self.trains(p)]
-        if found and not trained and not any(isinstance(p, Value) for p in pointers[:outputs]):
+        if found and not trained and not op.written:
             return None
         for i, parameter in found.items():
             if parameter not in trained:
-                pointers[i] = self.room(f"d{parameter.name}", parameter.size)
+                op.pointers[i] = self.room(f"d{parameter.name}", parameter.size)
         self.parameters.update(dict.fromkeys(trained))
-        op = Operation(stage, kernel, pointers, sizes, scalars, split, items, outputs, in_place,
-                       flops, self._scope_path(), python)
         op.parameters = parameters or bool(trained)
         self._operations[stage].append(op)
         return op

@@ -90,18 +90,12 @@ class Schedule:
         return [value for value in forward if value in later]
 
 
-# Kernels of the backward pass that look at args.accumulate.
-ADDS = {"linear_backward_input"}
-# Kernels that run args.then on each block of rows they finish.
-HOSTS = {"linear_forward", "linear_backward_input"}
-
-
 def _add_shared(operations):
     """Make the second gradient of a layer that is used twice add to the first."""
     seen = set()
     for op in operations:
         if op.parameters:
-            written = {id(p) for p in op.pointers[: op.outputs] if isinstance(p, np.ndarray)}
+            written = {id(p) for p in op.outputs if isinstance(p, np.ndarray)}
             op.accumulate = op.accumulate or not seen.isdisjoint(written)
             seen |= written
     return operations
@@ -116,14 +110,13 @@ def _sum_gradients(operations):
             continue
         target = op.written[0]
         if target in written:
-            if op.kernel in ADDS:
+            if op.contract.accumulates and not op.parameters:
                 op.accumulate = True
             else:
                 part = Value(target.name, target.shape, target.dtype)
                 op.pointers[0] = part
                 result.append(Operation(BACKWARD, "add_forward", [target, target, part],
-                                        (target.size,), (), ROWS, 1, 1, True, target.size,
-                                        op.scope))
+                                        (target.size,), (), ROWS, 1, op.scope))
         written.add(target)
     return result
 
@@ -161,7 +154,7 @@ def _place(operations, outputs):
             if value.storage is not None or value.slot is not None:
                 continue
             same = [v for v in inputs if v.storage and v.row_bytes == value.row_bytes]
-            if op.in_place and same and value is op.written[0]:
+            if op.contract.in_place and same and value is op.written[0]:
                 value.storage = same[0].storage
                 inputs.remove(same[0])
             elif op.split == ROWS and free.get(value.row_bytes):
@@ -179,12 +172,12 @@ def _fuse(operations):
     for op in operations:
         if (
             chain and op.split == ROWS and op.stage == chain[0].stage
-            and op.items == chain[0].items and op.kernel not in HOSTS
+            and op.items == chain[0].items and not op.contract.takes_then
             and any(value in op.read for link in chain for value in link.written)
         ):  # fmt: skip
             chain[-1].then = op
             chain.append(op)
         else:
             calls.append(op)
-            chain = [op] if op.kernel in HOSTS and op.split == ROWS else []
+            chain = [op] if op.contract.takes_then and op.split == ROWS else []
     return calls

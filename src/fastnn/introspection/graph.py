@@ -84,7 +84,7 @@ class Graph:
 
     def results(self, op: Operation) -> list[Any]:
         """What an operation writes."""
-        return [p for p in op.pointers[: op.outputs] if p is not None]
+        return [p for p in op.outputs if p is not None]
 
     def in_place(self, op: Operation) -> bool:
         """Whether an operation writes over what it reads."""

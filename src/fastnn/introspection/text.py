@@ -47,7 +47,7 @@ def _text(graph: Graph) -> str:
             stage = op.stage
             lines.append(TITLES[stage])
         left = ", ".join(map(graph.shaped, graph.results(op)))
-        right = ", ".join(map(graph.name, op.pointers[op.outputs :]))
+        right = ", ".join(map(graph.name, op.inputs))
         sign = "+=" if op.accumulate else "="
         then = "then " if id(op) in graph.fused else ""
         note = "  (in place)" if graph.in_place(op) else ""

@@ -5,10 +5,6 @@ from __future__ import annotations
 from fastnn._door.numbers import number
 from fastnn.layers.base import Layer, option, rows_and_columns
 
-# Rough cost of one element in multiply-adds, for the decision on threads.
-_WORK = {"relu": 2, "leaky_relu": 2, "sigmoid": 20, "tanh": 20, "gelu": 30, "gelu_tanh": 25,
-         "silu": 20, "softmax": 25, "log_softmax": 25}
-
 
 def _approximate(name, value):
     if value not in ("none", "tanh"):
@@ -34,8 +30,7 @@ class _Activation(Layer):
         rows, cols = rows_and_columns(x.shape)
         y = builder.value(x.shape)
         details = {
-            "sizes": (cols,), "scalars": (self._alpha,), "items": rows, "in_place": True,
-            "flops": _WORK[self._kernel] * x.size,
+            "sizes": (cols,), "scalars": (self._alpha,), "items": rows,
         }
         saved = x if self._saves_input else y
         builder.forward(f"{self._kernel}_forward", [y, x], **details)

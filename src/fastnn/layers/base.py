@@ -345,7 +345,8 @@ class Layer(Watched):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out programs and locks, which are made anew: for pickle and copy.deepcopy."""
-        return self.__dict__ | {"_lock": None, "_container": None, "_model": None, "_watchers": None}
+        made_anew = dict.fromkeys(("_lock", "_container", "_model", "_watchers"))
+        return self.__dict__ | made_anew
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

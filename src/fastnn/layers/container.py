@@ -148,11 +148,12 @@ class Residual(_Container):
                 f"got {('batch', *inner.shape)}"
             )
         y = builder.value(x.shape)
-        sizes = {"items": rows, "flops": x.size}
-        builder.forward("add_forward", [y, x, inner], sizes=(cols,), in_place=True, **sizes)
+        sizes = {"items": rows}
+        builder.forward("add_forward", [y, x, inner], sizes=(cols,), **sizes)
         # runs in reverse: first inner's gradient, then x's, which inner's layers add to
-        builder.backward("copy_columns", [x.grad, y.grad], sizes=(cols,) * 3, **sizes)
-        builder.backward("copy_columns", [inner.grad, y.grad], sizes=(cols,) * 3, **sizes)
+        all_columns = (cols, cols, cols, 0, 0)
+        builder.backward("copy_columns", [x.grad, y.grad], sizes=all_columns, **sizes)
+        builder.backward("copy_columns", [inner.grad, y.grad], sizes=all_columns, **sizes)
         return y
 
 
@@ -194,7 +195,7 @@ class Concat(_Container):
         start = 0
         for part in parts:
             cols = part.shape[-1]
-            details = {"items": rows, "flops": part.size}
+            details = {"items": rows}
             builder.forward("copy_columns", [y, part], sizes=(cols, width, cols, start, 0),
                             **details)
             builder.backward("copy_columns", [part.grad, y.grad],

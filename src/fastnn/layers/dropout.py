@@ -56,10 +56,10 @@ class Dropout(Layer):
         y = builder.value(x.shape)
         mask = builder.value(x.shape, dtype="uint8")
         state = builder.random_state(self.random_state)
-        details = {"sizes": (cols,), "scalars": (self.p,), "items": rows, "in_place": True}
-        builder.forward("dropout_forward", [y, mask, x, state], outputs=2, flops=20 * x.size,
+        details = {"sizes": (cols,), "scalars": (self.p,), "items": rows}
+        builder.forward("dropout_forward", [y, mask, x, state],
                         **details)
-        builder.backward("dropout_backward", [x.grad, y.grad, mask], flops=x.size, **details)
+        builder.backward("dropout_backward", [x.grad, y.grad, mask], **details)
         return y
 
     def __repr__(self):

@@ -91,16 +91,16 @@ class Embedding(Layer):
         dim, count = self.embedding_dim, x.size
         y = builder.value((*x.shape, dim))
         builder.forward("gather_rows", [y, self.weight.array, x],
-                        sizes=(dim * builder.dtype.itemsize,), items=count, flops=y.size)
+                        sizes=(dim * builder.dtype.itemsize,), items=count)
         weight, num = self.weight, self.num_embeddings
         if weight.sparse:
             used = builder.array("rows", weight._rows), builder.array("used", weight._used)
             builder.gradient("embedding_backward_rows", [weight.grad_array, *used, y.grad, x],
-                             items=1, outputs=3, split=SERIAL, flops=y.size,
+                             items=1, split=SERIAL,
                              sizes=(dim, RowCount(count), num, builder.dense))
         else:
             builder.gradient("embedding_backward", [weight.grad_array, y.grad, x], items=num,
-                             sizes=(dim, RowCount(count)), flops=y.size)
+                             sizes=(dim, RowCount(count), num))
         return y
 
     def __repr__(self):

@@ -65,20 +65,19 @@ class Linear(Layer):
             )
         n_in, n_out = self.in_features, self.out_features
         rows, _ = rows_and_columns(x.shape)
-        work = 2 * rows * n_in * n_out
         weight, bias = self.weight, self.bias
         y = builder.value((*x.shape[:-1], n_out))
         builder.forward(
             "linear_forward", [y, x, weight.array, bias and bias.array],
-            sizes=(n_in, n_out), items=rows, flops=work,
+            sizes=(n_in, n_out), items=rows,
         )
         builder.backward(
             "linear_backward_input", [x.grad, y.grad, weight.array],
-            sizes=(n_in, n_out), items=rows, flops=work,
+            sizes=(n_in, n_out), items=rows,
         )
         builder.gradient(
             "linear_backward_weight", [weight.grad_array, bias and bias.grad_array, y.grad, x],
-            items=n_out, sizes=(n_in, n_out, RowCount(rows)), outputs=2, flops=work,
+            items=n_out, sizes=(n_in, n_out, RowCount(rows)),
         )
         return y
 

@@ -106,16 +106,14 @@ class LayerNorm(_Normalization):
         y = builder.value(x.shape)
         saved = [builder.value((rows,), name) for name in ("mean", "tail", "rstd")]
         builder.forward("layer_norm_forward", [y, *saved, x, *self._values()],
-                        sizes=(cols,), scalars=(self.eps,), items=rows, outputs=4,
-                        flops=8 * x.size)
+                        sizes=(cols,), scalars=(self.eps,), items=rows)
         builder.backward("layer_norm_backward", [x.grad, y.grad, x, self._values()[0],
                                                  *saved],
-                         sizes=(cols,), items=rows, in_place=True, flops=12 * x.size)
+                         sizes=(cols,), items=rows)
         if self.weight:
             builder.gradient("layer_norm_backward_weight", [*self._gradients(), y.grad, x,
                                                             *saved],
-                             items=cols, sizes=(cols, RowCount(rows)), outputs=2,
-                             flops=5 * x.size)
+                             items=cols, sizes=(cols, RowCount(rows)))
         return y
 
     def __repr__(self):
@@ -192,19 +190,17 @@ class BatchNorm1d(_Normalization):
         y = builder.value(x.shape)
         if not builder.training:
             builder.forward("batch_norm_inference", [y, x, *running, *self._values()],
-                            sizes=(channels, length), scalars=(self.eps,), in_place=True,
-                            flops=4 * x.size)
+                            sizes=(channels, length), scalars=(self.eps,))
             return y
         builder.require_rows(2 if length == 1 else 1)
         saved = [builder.room(name, channels) for name in ("mean", "tail", "rstd")]
         sizes = (channels, length, RowCount())
         builder.forward("batch_norm_forward", [y, *saved, *running, x, *self._values()],
                         sizes=sizes, scalars=(self.eps, self.momentum), split=ITEMS,
-                        items=channels, outputs=6, flops=8 * x.size)
+                        items=channels)
         builder.backward("batch_norm_backward", [x.grad, *self._gradients(), y.grad, x,
                                                  self._values()[0], *saved],
-                         sizes=sizes, split=ITEMS, items=channels, outputs=3,
-                         in_place=True, flops=12 * x.size)
+                         sizes=sizes, split=ITEMS, items=channels)
         return y
 
     def __repr__(self):

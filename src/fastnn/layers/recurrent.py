@@ -146,9 +146,9 @@ class LSTM(Layer):
         y, mask = builder.value(x.shape), builder.value(x.shape, dtype="uint8")
         state = builder.random_state(self.random_state)
         details = {"sizes": (x.shape[-1],), "scalars": (self.dropout,), "items": x.shape[0]}
-        builder.forward("dropout_forward", [y, mask, x, state], outputs=2, flops=20 * x.size,
+        builder.forward("dropout_forward", [y, mask, x, state],
                         **details)
-        builder.backward("dropout_backward", [x.grad, y.grad, mask], in_place=True, flops=x.size,
+        builder.backward("dropout_backward", [x.grad, y.grad, mask],
                          **details)
         return y
 
@@ -166,7 +166,7 @@ class LSTM(Layer):
         transposed = builder.room(f"transposed_{suffix}", size) if builder.training else None
         bias = builder.room(f"bias_{suffix}", gates)
         builder.forward("lstm_pack", [packed, transposed, bias, *(p.array for p in parameters[1:])],
-                        sizes=(hidden,), outputs=3, items=hidden, split=ITEMS)
+                        sizes=(hidden,), items=hidden, split=ITEMS)
 
         initial, final = builder.carry(self, suffix, (2, hidden))
 
@@ -178,31 +178,28 @@ class LSTM(Layer):
         cells = builder.value((steps, 2, hidden), f"cells_{suffix}")
         previous = builder.value((steps, hidden), f"previous_{suffix}")
         dgates = builder.value((steps, gates), f"dgates_{suffix}")
-        work, recurrent = 2 * steps * features * gates, 2 * steps * hidden * gates
         shape = (features, gates)
         sizes = (hidden, steps, y.shape[-1], direction * hidden, direction, last)
         builder.forward("linear_forward", [products, x, weight_ih.array, bias], sizes=shape,
-                        items=steps, flops=work)
+                        items=steps)
         builder.forward(
             "lstm_forward",
             [acts, cells, previous, final, y, products, initial, lengths, packed],
-            sizes=sizes, outputs=5, in_place=True, flops=recurrent + 60 * steps * gates,
+            sizes=sizes,
         )
         # the backward pass runs in reverse: the recurrence comes first
         builder.backward("linear_backward_input", [x.grad, dgates, weight_ih.array], sizes=shape,
-                         items=steps, flops=work)
+                         items=steps)
         builder.backward(
             "lstm_backward",
             [dgates, state_gradient("dinitial"), acts, cells, y.grad, state_gradient("dfinal"),
              lengths, transposed],
-            sizes=sizes, outputs=2, in_place=True, flops=recurrent + 10 * steps * gates,
+            sizes=sizes,
         )
-        for weight, bias, source, flops in ((weight_ih, bias_ih, x, work),
-                                            (weight_hh, bias_hh, previous, recurrent)):
+        for weight, bias, source in ((weight_ih, bias_ih, x), (weight_hh, bias_hh, previous)):
             builder.gradient("linear_backward_weight",
                              [weight.grad_array, bias.grad_array, dgates, source],
-                             items=gates, sizes=(source.shape[-1], gates, RowCount(steps)),
-                             outputs=2, flops=flops)
+                             items=gates, sizes=(source.shape[-1], gates, RowCount(steps)))
 
     def _states(self, kind, names, arrays, batch, dtype):
         """Interleave h and c of each cell as the kernels take them, (batch, 2, hidden), by slot."""

@@ -133,7 +133,9 @@ class Loss:
         divisor = loss._total_weight(rows, cols, target, weight, classes)
         scale = 1 / divisor if divisor else 0.0  # a mean over nothing has no value, no gradient
         row_loss, gradient = empty((rows,), dtype), empty(shape, dtype)
-        pointers = (row_loss, gradient, pred, target, weight, classes)
+        pointers = (row_loss, gradient, pred, target, weight)
+        if not self.elementwise:
+            pointers += (classes,)
         call(loss.kernel, dtype, pointers, loss.sizes(cols), (scale, *loss.scalars), rows)
         return total(row_loss) / divisor if divisor else nan, gradient
 

@@ -10,7 +10,6 @@ from fastnn._documented import documented
 from fastnn._door.numbers import number
 from fastnn._kernels.core import call
 from fastnn._kernels.door import floats, output, rows
-from fastnn._planning.cost import WORK
 
 Array = NDArray[Any]
 
@@ -57,7 +56,7 @@ def _forward(kernel: str, x: Any, out: Array | None, alpha: float = 0.0) -> Arra
     (x,) = floats(("x",), x)
     dtype = x.dtype
     y = output(out, x.shape, dtype, (x,), True)
-    call(kernel, dtype, (y, x), (1,), (alpha,), x.size, work=WORK)
+    call(kernel, dtype, (y, x), (1,), (alpha,), x.size)
     return y
 
 
@@ -65,7 +64,7 @@ def _backward(kernel: str, dy: Any, saved: Any, out: Array | None, alpha: float 
     dy, saved = _gradient_and_saved(dy, saved)
     dtype = dy.dtype
     dx = output(out, dy.shape, dtype, (dy, saved), True)
-    call(kernel, dtype, (dx, dy, saved), (1,), (alpha,), dy.size, work=WORK)
+    call(kernel, dtype, (dx, dy, saved), (1,), (alpha,), dy.size)
     return dx
 
 
@@ -87,7 +86,7 @@ def _forward_rows(kernel: str, x: Any, out: Array | None) -> Array:
     cols = _columns("x", x)
     y = output(out, x.shape, x.dtype, (x,), True)
     if cols:
-        call(kernel, x.dtype, (y, x), (cols,), (), rows(x), work=WORK * cols)
+        call(kernel, x.dtype, (y, x), (cols,), (0.0,), rows(x))
     return y
 
 
@@ -96,7 +95,7 @@ def _backward_rows(kernel: str, dy: Any, saved: Any, out: Array | None) -> Array
     cols = _columns("dy", dy)
     dx = output(out, dy.shape, dy.dtype, (dy, saved), True)
     if cols:
-        call(kernel, dy.dtype, (dx, dy, saved), (cols,), (), rows(dy), work=WORK * cols)
+        call(kernel, dy.dtype, (dx, dy, saved), (cols,), (0.0,), rows(dy))
     return dx
 
 

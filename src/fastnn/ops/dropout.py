@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 from fastnn._door.numbers import generator, number
 from fastnn._kernels.core import call
 from fastnn._kernels.door import floats, output
-from fastnn._planning.cost import WORK
 
 Array = NDArray[Any]
 
@@ -56,7 +55,7 @@ def dropout(
     p = number("p", p, high=1.0)
     state = generator(rng).integers(0, 2**64, 2, np.uint64)
     y, mask = np.empty_like(x), np.empty(x.shape, np.uint8)
-    call("dropout_forward", x.dtype, (y, mask, x, state), (1,), (p,), x.size, work=WORK)
+    call("dropout_forward", x.dtype, (y, mask, x, state), (1,), (p,), x.size)
     return y, mask.view(np.bool_)
 
 
@@ -97,5 +96,5 @@ def dropout_backward(
     if kept.shape != dy.shape:
         raise ValueError(f"mask: expected shape {dy.shape}, that of dy, got {kept.shape}")
     dx = output(out, dy.shape, dy.dtype, (dy,), True)
-    call("dropout_backward", dy.dtype, (dx, dy, kept), (1,), (p,), dy.size, work=WORK)
+    call("dropout_backward", dy.dtype, (dx, dy, kept), (1,), (p,), dy.size)
     return dx

@@ -90,6 +90,6 @@ def embedding_backward(dy: ArrayLike, index: ArrayLike, num_embeddings: int) -> 
         raise ValueError(f"dy: expected shape {(*places.shape, 'dim')}, got {dy.shape}")
     dim = dy.shape[-1]
     dweight = np.empty((num_embeddings, dim), dy.dtype)
-    call("embedding_backward", dy.dtype, (dweight, dy, places), (dim, places.size), (),
-         num_embeddings)
+    call("embedding_backward", dy.dtype, (dweight, dy, places),
+         (dim, places.size, num_embeddings), (), num_embeddings)
     return dweight

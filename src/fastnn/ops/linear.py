@@ -8,7 +8,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastnn._kernels.core import call
 from fastnn._kernels.door import empty, floats, linear_shapes, output, product
-from fastnn._planning.cost import WORK
 
 Array = NDArray[Any]
 
@@ -67,11 +66,9 @@ def linear(
         raise ValueError(f"bias: expected shape ({outs},), got {bias.shape}")
     dtype = x.dtype
     y = output(out, shape, dtype, (x, weight, bias))
-    call("linear_forward", dtype, (y, x, weight, bias), (ins, outs), (), rows,
-         work=2 * ins * outs)
+    call("linear_forward", dtype, (y, x, weight, bias), (ins, outs), (), rows)
     if activation is not None:
-        call(f"{activation}_forward", dtype, (y, y), (outs,), (NEGATIVE_SLOPE,), rows,
-             work=WORK * outs)
+        call(f"{activation}_forward", dtype, (y, y), (outs,), (NEGATIVE_SLOPE,), rows)
     return y
 
 
@@ -119,10 +116,8 @@ def linear_backward(
     dtype = x.dtype
     dx, dweight = empty(x.shape, dtype), empty(weight.shape, dtype)
     dbias = empty((outs,), dtype)
-    call("linear_backward_input", dtype, (dx, dy, weight), (ins, outs), (), rows,
-         work=2 * ins * outs)
-    call("linear_backward_weight", dtype, (dweight, dbias, dy, x), (ins, outs, rows), (), outs,
-         work=2 * ins * rows)
+    call("linear_backward_input", dtype, (dx, dy, weight), (ins, outs), (), rows)
+    call("linear_backward_weight", dtype, (dweight, dbias, dy, x), (ins, outs, rows), (), outs)
     return dx, dweight, dbias
 
 
@@ -158,5 +153,5 @@ def matmul(a: ArrayLike, b: ArrayLike, *, out: Array | None = None) -> Array:
     """
     arrays, sizes, rows = product(a, b, out)
     y, _, b = arrays
-    call("matmul", y.dtype, arrays, sizes, (), rows, work=2 * b.size)
+    call("matmul", y.dtype, arrays, sizes, (), rows)
     return y

@@ -10,7 +10,6 @@ from fastnn._door.arrays import expect_shape
 from fastnn._door.numbers import number
 from fastnn._kernels.core import call
 from fastnn._kernels.door import empty, floats, rows, zeros
-from fastnn._planning.cost import WORK
 
 Array = NDArray[Any]
 
@@ -72,7 +71,7 @@ def layer_norm(
     y, mean = empty(shape, dtype), empty(leading, dtype)
     tail, rstd = empty(leading, dtype), empty(leading, dtype)
     call("layer_norm_forward", dtype, (y, mean, tail, rstd, x, weight, bias), (cols,),
-         (_eps(eps),), rows(x), work=WORK * cols)
+         (_eps(eps),), rows(x))
     return y, mean, rstd
 
 
@@ -126,10 +125,9 @@ def layer_norm_backward(
     expect_shape("rstd", rstd, leading)
     dx, tail = empty(shape, dtype), zeros(leading, dtype)
     dweight, dbias = empty((cols,), dtype), empty((cols,), dtype)
-    call("layer_norm_backward", dtype, (dx, dy, x, weight, mean, tail, rstd), (cols,), (), count,
-         work=WORK * cols)
+    call("layer_norm_backward", dtype, (dx, dy, x, weight, mean, tail, rstd), (cols,), (), count)
     call("layer_norm_backward_weight", dtype, (dweight, dbias, dy, x, mean, tail, rstd),
-         (cols, count), (), cols, work=WORK * count)
+         (cols, count), (), cols)
     return dx, dweight, dbias
 
 
@@ -195,7 +193,7 @@ def batch_norm(
     )
     call("batch_norm_forward", dtype,
          (y, mean, tail, rstd, running_mean, running_var, x, weight, bias),
-         (channels, length, batch), (_eps(eps), 0.0), channels, work=WORK * batch * length)
+         (channels, length, batch), (_eps(eps), 0.0), channels)
     return y, mean, rstd
 
 
@@ -245,7 +243,7 @@ def batch_norm_inference(
     expect_shape("bias", bias, shape)
     y = empty(x.shape, dtype)
     call("batch_norm_inference", dtype, (y, x, running_mean, running_var, weight, bias),
-         (channels, length), (_eps(eps),), batch, work=WORK * channels * length)
+         (channels, length), (_eps(eps),), batch)
     return y
 
 
@@ -293,5 +291,5 @@ def batch_norm_backward(
     dx, tail = empty(x.shape, dtype), zeros(shape, dtype)
     dweight, dbias = empty(shape, dtype), empty(shape, dtype)
     call("batch_norm_backward", dtype, (dx, dweight, dbias, dy, x, weight, mean, tail, rstd),
-         (channels, length, batch), (), channels, work=WORK * batch * length)
+         (channels, length, batch), (), channels)
     return dx, dweight, dbias

@@ -401,7 +401,7 @@ def lamb_step(
     hyper |= {"bias_correction": bias_correction, "eps_inside_sqrt": eps_inside_sqrt}
     scalars = _scalars(LAMB, hyper, step, maximize)
     squares = np.zeros(2)  # of ‖x‖ and ‖u‖, where the kernels expect them
-    arrays += [None] * 4 + [squares]
+    arrays += [None] * 4 + [squares, None]
     _call("lamb_moments", arrays, scalars)
     length, change = np.sqrt(squares)
     ratio = length / change if length > 0 and change > 0 else 1.0

@@ -91,11 +91,10 @@ def lstm(
     cells, previous = np.empty((batch, steps, 2, hidden), dtype), np.empty_like(y)
     final = np.empty((batch, 2, hidden), dtype)
     call("lstm_pack", dtype, (packed, None, total, weight_hh, bias, None), (hidden,), (), hidden)
-    call("linear_forward", dtype, (z, x, weight_ih, total), (features, gates), (), batch * steps,
-         work=2 * features * gates)
+    call("linear_forward", dtype, (z, x, weight_ih, total), (features, gates), (), batch * steps)
     call("lstm_forward", dtype,
          (z, cells, previous, final, y, z, np.stack([h0, c0], axis=1), None, packed),
-         (hidden, steps, hidden, 0, 0, 0), (), batch, work=2 * steps * hidden * gates)
+         (hidden, steps, hidden, 0, 0, 0), (), batch)
     return y, final[:, 0].copy(), final[:, 1].copy()
 
 

@@ -50,10 +50,12 @@ def make_program(
     weight = builder.value(() if rows == 1 else (rows,), "weight", slot="weight")
     given = loss.class_weights(cols, built.dtype)
     class_weight = None if given is None else given.copy()
+    pointers = [row_loss, pred.grad, pred, target, weight]
+    if not loss.elementwise:
+        pointers.append(class_weight)
     builder.forward(
-        loss.kernel, [row_loss, pred.grad, pred, target, weight, class_weight],
-        sizes=loss.sizes(cols), scalars=(Scalar("scale"), *loss.scalars), items=rows, outputs=2,
-        flops=20 * pred.size,
+        loss.kernel, pointers,
+        sizes=loss.sizes(cols), scalars=(Scalar("scale"), *loss.scalars), items=rows,
     )  # fmt: skip
     squares = _plan_penalty(builder, model, l2) if l2 else None
     program = TrainingProgram(

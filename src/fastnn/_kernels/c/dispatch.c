@@ -3,6 +3,7 @@
 
 const fastnn_table *fastnn_active = NULL;
 int fastnn_threads = 1;
+int fastnn_share = FASTNN_SHARE_LEARNED;
 
 #if defined(__x86_64__)
 extern const fastnn_table fastnn_table_v4, fastnn_table_v3, fastnn_table_v2;

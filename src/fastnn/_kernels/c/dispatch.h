@@ -9,6 +9,11 @@ extern const fastnn_table *fastnn_active;
 /* Threads that a program or an optimizer step may use (at least 1). */
 extern int fastnn_threads;
 
+/* When several are used: where it has turned out to be faster (program.c), always or never. The
+ * last two are for tests and for hunting a fault. */
+enum { FASTNN_SHARE_LEARNED, FASTNN_SHARE_ALWAYS, FASTNN_SHARE_NEVER };
+extern int fastnn_share;
+
 /* Selects the variant named `request`, or the best one that this processor runs when
  * request is NULL or empty. Returns 0, or -1 if there is no such variant here. */
 int fastnn_dispatch(const char *request);

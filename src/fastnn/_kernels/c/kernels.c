@@ -6,37 +6,31 @@
 #define FASTNN_DOUBLE 0
 #include "simd.h"
 #include "vecmath.h"
-#include "gemm.inc"
-#include "activation.inc"
-#include "embedding.inc"
-#include "loss.inc"
-#include "layer_norm.inc"
-#include "batch_norm.inc"
-#include "dropout.inc"
-#include "recurrent.inc"
-#include "optim.inc"
+#include "families.inc"
 #undef FASTNN_DOUBLE
 
 #define FASTNN_DOUBLE 1
 #include "simd.h"
 #include "vecmath.h"
-#include "gemm.inc"
-#include "activation.inc"
-#include "embedding.inc"
-#include "loss.inc"
-#include "layer_norm.inc"
-#include "batch_norm.inc"
-#include "dropout.inc"
-#include "recurrent.inc"
-#include "optim.inc"
+#include "families.inc"
 #undef FASTNN_DOUBLE
 
-/* Each .inc file lists its kernels in a macro KERNELS_<file>(K). */
-#define ENTRY(name) {#name, name##_f32, name##_f64},
+#define KERNEL(name, outputs, pointers, sizes, scalars, flags, cost)                               \
+    static double name##_cost(const ptrdiff_t *n) {                                                \
+        (void)n;                                                                                   \
+        return (double)(cost);                                                                     \
+    }                                                                                              \
+    _Static_assert((pointers) <= FASTNN_POINTERS && (sizes) <= FASTNN_SIZES &&                     \
+                       (scalars) <= FASTNN_SCALARS && (outputs) <= (pointers),                     \
+                   #name ": more arguments than fastnn_args has room for");
+#include "families.inc"
+#undef KERNEL
+
+#define KERNEL(name, outputs, pointers, sizes, scalars, flags, cost)                               \
+    {#name, name##_f32, name##_f64, outputs, pointers, sizes, scalars, flags, name##_cost},
 static const fastnn_entry entries[] = {
-    KERNELS_GEMM(ENTRY) KERNELS_ACTIVATION(ENTRY) KERNELS_LOSS(ENTRY) KERNELS_LAYER_NORM(ENTRY)
-        KERNELS_DROPOUT(ENTRY) KERNELS_RECURRENT(ENTRY) KERNELS_EMBEDDING(ENTRY)
-            KERNELS_OPTIM(ENTRY) KERNELS_BATCH_NORM(ENTRY)};
+#include "families.inc"
+};
 
 #define STRING_(x) #x
 #define STRING(x) STRING_(x)

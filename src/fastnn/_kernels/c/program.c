@@ -1,5 +1,6 @@
 #define _GNU_SOURCE /* sched_getcpu, syscall */
 #include "program.h"
+#include "dispatch.h"
 #include "fpmode.h"
 #include "team.h"
 #ifdef _OPENMP
@@ -89,36 +90,43 @@ static void judge(fastnn_pace *p, int threads, double rows, double start, double
     }
 }
 
-static void run_parallel(const fastnn_run *r) {
+static int run_parallel(const fastnn_run *r) {
     fastnn_team team = {0};
+    int threads = 1;
     fastnn_team_join(&team, 0); /* it stays where it is, the others make room */
 #pragma omp parallel num_threads(r->threads)
     {
         const int thread = omp_get_thread_num();
-        if (thread == 0)
-            fastnn_team_gather(&team, omp_get_num_threads());
-        else
+        if (thread == 0) {
+            threads = omp_get_num_threads();
+            fastnn_team_gather(&team, threads);
+        } else {
             fastnn_team_join(&team, thread);
+        }
         run_thread(r, &team, thread, omp_get_num_threads());
     }
+    return threads;
 }
 #endif
 
-void fastnn_execute(const fastnn_run *r) {
+int fastnn_execute(const fastnn_run *r) {
+    int threads = 1;
 #ifdef _OPENMP
+    if (r->threads > 1 && fastnn_share == FASTNN_SHARE_ALWAYS) return run_parallel(r);
     if (r->threads > 1) {
         const double start = omp_get_wtime();
         const int alone = r->pace->probes > 0 || start < r->pace->alone_until;
         if (alone)
             run_thread(r, NULL, 0, 1);
         else
-            run_parallel(r);
+            threads = run_parallel(r);
         judge(r->pace, alone ? 1 : r->threads, r->rows ? (double)r->rows : 1, start,
               omp_get_wtime());
-        return;
+        return threads;
     }
 #endif
     run_thread(r, NULL, 0, 1);
+    return threads;
 }
 
 double fastnn_sum(const void *values, ptrdiff_t n, int is_double) {

@@ -32,7 +32,7 @@ typedef struct {
     ptrdiff_t count;
     fastnn_update *update; /* an optimizer step to run after the calls, or NULL */
     ptrdiff_t rows;        /* rows of this batch */
-    int threads;           /* at most; one if several have been slower */
+    int threads;           /* at most; one if several have been slower, unless they always share */
     fastnn_pace *pace;     /* of such runs; only read and written if there are several threads */
     char *scratch;         /* threads blocks of FASTNN_SCRATCH bytes, 64-byte aligned */
     const int *failed;     /* set by a Python callback that raised: nothing runs after it */
@@ -42,8 +42,8 @@ typedef struct {
 /* Runs the calls in order, in one parallel region of up to `threads` threads, with denormals
  * flushed to zero unless they are kept. The caller's floating-point state is restored. The result
  * has the same bits on any number of threads, so that the number may be chosen by what is fastest.
- */
-void fastnn_execute(const fastnn_run *run);
+ * Returns how many threads ran. */
+int fastnn_execute(const fastnn_run *run);
 
 /* Sum of n losses in double, in order: the same bits whatever the number of threads. */
 double fastnn_sum(const void *values, ptrdiff_t n, int is_double);
