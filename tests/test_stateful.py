@@ -109,7 +109,7 @@ def test_fit_takes_the_steps_that_step_takes(clip):
             one.step(x, y)
     other.fit(X, Y, epochs=3, batch_size=BATCH, shuffle=False, progress=False)
     assert_same(state(one), state(other))
-    assert one._carried.states.keys() == {"1.initial_l0", "2.initial_l0"}
+    assert one._carried.states.keys() == {"1.initial", "2.initial"}
     assert_same(one._carried.states, other._carried.states)
     without = trainer(stateful=False, clip_norm=clip)
     without.fit(X, Y, epochs=3, batch_size=BATCH, shuffle=False, progress=False)

@@ -361,7 +361,7 @@ def dead_fractions(model: Any, x: ArrayLike) -> dict[str, float]:
     fired = {path: np.zeros(y.shape[-1], bool) for path, y in outputs.items()}
     for start in range(0, len(samples), 1024):
         batch = samples[start : start + 1024]
-        program.forward(len(batch), {"x": batch})
+        program.forward(len(batch), batch, None)
         for path, y in outputs.items():
             values = np.empty((len(batch), *y.shape), y.dtype)
             program.read(y, values)

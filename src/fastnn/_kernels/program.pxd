@@ -9,6 +9,7 @@ cdef struct Patch:
     fastnn_args *args
     int index      # of the pointer, size or scalar
     ptrdiff_t value  # slot, storage, factor or scalar name
+    ptrdiff_t row_offset  # bytes from a slot's start, for each row
 
 
 cdef class Version:
@@ -44,7 +45,8 @@ cdef class Program:
     # patches in the order of kind: slots, storages, sizes, scalars, accumulates
     cdef Py_ssize_t slot_end, storage_end, size_end, scalar_end, patch_end
     cdef dict slots, storages, scalars, bound
-    cdef list slot_values, slot_names, keep
+    cdef list slot_values, others, keep
+    cdef Py_ssize_t x_slot, y_slot, dx_slot, dy_slot
     cdef Failure failure
     cdef char **addresses
     cdef fastnn_pace paces[4]  # of backward, forward and whole runs
@@ -56,8 +58,8 @@ cdef class Program:
 
     cpdef reserve(self, Py_ssize_t rows)
     cdef Py_ssize_t _reserve_more(self, Py_ssize_t offset, Py_ssize_t rows) except -1
-    cdef int _bind_all(self, dict arrays) except -1
-    cdef void _bind(self, ptrdiff_t slot, void *address) noexcept nogil
+    cdef int _bind_others(self, dict arrays, Py_ssize_t rows) except -1
+    cdef void _bind(self, ptrdiff_t slot, void *address, Py_ssize_t rows) noexcept nogil
     cpdef set_scalar(self, str name, double value)
     cdef void _set_scalar(self, ptrdiff_t scalar, double value) noexcept nogil
     cdef int _fill(self, fastnn_op *target, operation, list found) except -1
@@ -65,5 +67,5 @@ cdef class Program:
     cdef int _threads(self, Py_ssize_t rows) noexcept nogil
     cdef int _prepare(self, fastnn_run *run, Py_ssize_t rows, int first, int last) except -1
     cdef int _raise(self) except -1
-    cdef int _run(self, Py_ssize_t rows, int first, int last, dict arrays) except -1
+    cdef int _run(self, Py_ssize_t rows, int first, int last) except -1
     cdef void _advance(self) noexcept nogil

@@ -21,6 +21,9 @@ cnp.import_array()
 # does not depend on the batch, or not at all.
 ROWS, ITEMS, SERIAL = "rows", "items", "serial"
 
+# Slots that runs bind by themselves.
+cdef tuple USUAL = ("x", "y", "dx", "dy", "target", "weight")
+
 
 class RowCount:
     """Stands for `per_sample` times the rows of the batch among the sizes of an operation."""
@@ -139,10 +142,13 @@ cdef class Program:
         self.marked = -1
         self.keep, self.bound = [], {}
         self.slots, self.storages, self.scalars = {}, {}, {}
-        self.slot_values, self.slot_names = [], []
+        self.slot_values = []
         self.capacity = -1
         self.meetings = 1
         self._compile(schedule)
+        self.x_slot, self.y_slot, self.dx_slot, self.dy_slot, *_ = [
+            self.slots.get(name, -1) for name in USUAL]
+        self.others = [(name, slot) for name, slot in self.slots.items() if name not in USUAL]
 
     def __dealloc__(self):
         free(self.calls)
@@ -187,10 +193,11 @@ cdef class Program:
         if self.patches == NULL or self.addresses == NULL or self.random_states == NULL:
             raise MemoryError("program")
         for kind in found:
-            for address, index, value in kind:
+            for address, index, value, *offset in kind:
                 self.patches[j].args = <fastnn_args *><uintptr_t>address
                 self.patches[j].index = index
                 self.patches[j].value = value
+                self.patches[j].row_offset = offset[0] if offset else 0
                 j += 1
             ends.append(j)
         self.slot_end, self.storage_end, self.size_end, self.scalar_end, self.patch_end = ends
@@ -227,9 +234,8 @@ cdef class Program:
             if root.slot is not None:
                 if root.slot not in self.slots:
                     self.slots[root.slot] = len(self.slots)
-                    self.slot_names.append(root.slot)
                     self.slot_values.append(root)
-                slots.append((address, i, self.slots[root.slot]))
+                slots.append((address, i, self.slots[root.slot], root.part * root.row_bytes))
             else:
                 storages.append((address, i, self.storages.setdefault(
                     root.storage, len(self.storages))))
@@ -306,23 +312,23 @@ cdef class Program:
         """Return whether an operation reads or writes the array `name` of the caller."""
         return name in self.slots
 
-    cdef int _bind_all(self, dict arrays) except -1:
-        """Point every slot at its array of the caller, or at nothing."""
-        cdef Py_ssize_t i
+    cdef int _bind_others(self, dict arrays, Py_ssize_t rows) except -1:
+        """Point all slots but the usual ones at their arrays, or at nothing."""
         cdef void *address
-        for i in range(len(self.slot_names)):
-            array = arrays.get(self.slot_names[i])
+        for name, slot in self.others:
+            array = None if arrays is None else arrays.get(name)
             address = NULL if array is None else cnp.PyArray_DATA(<cnp.ndarray>array)
-            self._bind(i, address)
-        if self.has_python:
-            self.bound.update(arrays)
+            self._bind(slot, address, rows)
         return 0
 
-    cdef void _bind(self, ptrdiff_t slot, void *address) noexcept nogil:
+    cdef void _bind(self, ptrdiff_t slot, void *address, Py_ssize_t rows) noexcept nogil:
         cdef Py_ssize_t i
+        cdef Patch *patch
         for i in range(self.slot_end):
-            if self.patches[i].value == slot:
-                self.patches[i].args.p[self.patches[i].index] = address
+            patch = &self.patches[i]
+            if patch.value == slot:
+                patch.args.p[patch.index] = (
+                    NULL if address == NULL else <char *>address + rows * patch.row_offset)
 
     def read(self, value, cnp.ndarray out):
         """Copy a value of the last run into `out`, which has as many rows."""
@@ -374,11 +380,10 @@ cdef class Program:
         for i in range(self.random_count):
             self.random_states[i][1] += 1
 
-    cdef int _run(self, Py_ssize_t rows, int first, int last, dict arrays) except -1:
+    cdef int _run(self, Py_ssize_t rows, int first, int last) except -1:
         cdef fastnn_run run
         cdef Scratch scratch
         self._prepare(&run, rows, first, last)
-        self._bind_all(arrays)
         scratch = take_scratch(&run)
         if first == 0:
             self._advance()
@@ -391,13 +396,32 @@ cdef class Program:
             self._raise()
         return 0
 
-    def forward(self, Py_ssize_t rows, dict arrays):
-        """Run the forward pass on checked arrays, by the slots that they are for."""
-        self._run(rows, 0, self.forward_count, arrays)
+    def forward(self, Py_ssize_t rows, cnp.ndarray x, cnp.ndarray y, dict arrays=None):
+        """Run the forward pass on checked arrays.
 
-    def backward(self, Py_ssize_t rows, dict arrays, bint accumulate=False):
-        """Run the backward pass and the parameter gradients, which may add to what is there."""
+        y may be None if no operation writes it; `arrays` are those of further slots.
+        """
+        self._bind(self.x_slot, cnp.PyArray_DATA(x), rows)
+        self._bind(self.y_slot, NULL if y is None else cnp.PyArray_DATA(y), rows)
+        if self.others:
+            self._bind_others(arrays, rows)
+        if self.has_python:
+            self.bound["x"], self.bound["y"] = x, y
+        self._run(rows, 0, self.forward_count)
+
+    def backward(self, Py_ssize_t rows, cnp.ndarray dy, cnp.ndarray dx, dict arrays=None,
+                 bint accumulate=False):
+        """Run the backward pass and the parameter gradients, which may add to what is there.
+
+        dx may be None if no operation writes it.
+        """
         cdef Py_ssize_t i
         for i in range(self.scalar_end, self.patch_end):
             self.patches[i].args.accumulate = accumulate
-        self._run(rows, self.forward_count, self.call_count, arrays)
+        self._bind(self.dy_slot, cnp.PyArray_DATA(dy), rows)
+        self._bind(self.dx_slot, NULL if dx is None else cnp.PyArray_DATA(dx), rows)
+        if self.others:
+            self._bind_others(arrays, rows)
+        if self.has_python:
+            self.bound["dx"], self.bound["dy"] = dx, dy
+        self._run(rows, self.forward_count, self.call_count)

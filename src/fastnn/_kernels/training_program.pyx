@@ -93,12 +93,13 @@ cdef class TrainingProgram(Program):
     total : float
         What the sum of the losses of the last step was divided by.
     """
-    cdef ptrdiff_t row_loss, x_slot, target_slot, weight_slot, scale
+    cdef ptrdiff_t row_loss, target_slot, weight_slot, scale
     cdef Form x, target, weight
     cdef Py_ssize_t elements, classes, rows_per_sample
-    cdef bint ignores, mean, is_double, has_states
+    cdef bint ignores, mean, is_double
     cdef int64_t ignore_index, index_limit
-    cdef object class_weight, squares
+    cdef readonly object class_weight  # as the kernel reads it
+    cdef object squares
     cdef double *square_sums
     cdef double l2
     cdef readonly double total
@@ -117,12 +118,10 @@ cdef class TrainingProgram(Program):
         self.square_sums = NULL
         if squares is not None:
             self.square_sums = <double *>cnp.PyArray_DATA(<cnp.ndarray>squares)
-        self.has_states = bool(schedule.carried)
         self.index_limit = schedule.index_limit or 0
         self.is_double = schedule.dtype.itemsize == 8
         self.scale = self.scalars["scale"]
-        self.x_slot, self.target_slot = self.slots["x"], self.slots["target"]
-        self.weight_slot = self.slots["weight"]
+        self.target_slot, self.weight_slot = self.slots["target"], self.slots["weight"]
         self.x, self.target = (form_of(self.slot_values[self.x_slot]),
                                form_of(self.slot_values[self.target_slot]))
         self.weight = form_of(self.slot_values[self.weight_slot])
@@ -177,19 +176,13 @@ cdef class TrainingProgram(Program):
         return self.index_limit == 0 or labels_in_range(
             <const int64_t *>x, samples * (self.x.bytes // 8), self.index_limit, False, 0)
 
-    cdef int _carry(self, dict carried) except -1:
-        """Point the slots of recurrent layers' states at the arrays that go on, or at nothing."""
-        if self.has_states:
-            self._bind_all({} if carried is None else carried)
-        return 0
-
     cdef double _step(self, fastnn_run *run, void *x, void *target, void *weight) noexcept nogil:
         cdef ptrdiff_t rows = run.rows * self.rows_per_sample
         cdef double loss
         self.total = self._total(weight, target, rows)
-        self._bind(self.x_slot, x)
-        self._bind(self.target_slot, target)
-        self._bind(self.weight_slot, weight)
+        self._bind(self.x_slot, x, run.rows)
+        self._bind(self.target_slot, target, run.rows)
+        self._bind(self.weight_slot, weight, run.rows)
         # a mean over nothing has no value and no gradient
         self._set_scalar(self.scale, 1 / self.total if self.total != 0 else 0)
         self._advance()
@@ -214,7 +207,8 @@ cdef class TrainingProgram(Program):
         cdef double loss
         cdef void *w = NULL if weight is None else cnp.PyArray_DATA(<cnp.ndarray>weight)
         self._prepare(&run, cnp.PyArray_DIM(x, 0), 0, self.call_count)
-        self._carry(carried)
+        if self.others:
+            self._bind_others(carried, run.rows)
         scratch = take_scratch(&run)
         if update is not None:
             update.taken = 0
@@ -224,7 +218,8 @@ cdef class TrainingProgram(Program):
         with nogil:
             loss = self._step(&run, cnp.PyArray_DATA(x), cnp.PyArray_DATA(target), w)
         give_back(scratch)
-        self.bound.clear()
+        if self.has_python:
+            self.bound.clear()
         if self.failure.failed:
             self._raise()
         if update is not None:
@@ -262,7 +257,6 @@ cdef class TrainingProgram(Program):
         cdef char *target_batch
         cdef char *weight_batch
         update.taken = 0
-        self._carry(carried)
         if weight is not None:
             weights = cnp.PyArray_BYTES(<cnp.ndarray>weight)
         while i < count:  # the full batches, then the smaller one
@@ -270,6 +264,8 @@ cdef class TrainingProgram(Program):
             end = i + (samples - i * batch_size) // rows
             self._prepare(&run, rows, 0, self.call_count)
             scratch = take_scratch(&run)
+            if self.others:
+                self._bind_others(carried, rows)
             run.update = &update.u
             x_batch = self.memory.start + self.batch
             target_batch = x_batch + (rows * self.x.bytes + 63) // 64 * 64
@@ -295,7 +291,8 @@ cdef class TrainingProgram(Program):
                         break
                     i += 1
             give_back(scratch)
-            self.bound.clear()
+            if self.has_python:
+                self.bound.clear()
             update.taken = i
             if not labels_fit:
                 raise ValueError(f"labels: expected integers in [0, {self.classes}), "

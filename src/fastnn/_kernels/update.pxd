@@ -83,7 +83,7 @@ cdef class UpdateTable:
     cdef ptrdiff_t scalar_steps
     cdef Py_ssize_t count, target_count
     cdef ptrdiff_t block
-    cdef bint targets_moved, gradients_moved, merge, stale
+    cdef bint targets_moved, gradients_moved, merge, stale, any_frozen
 
     cdef int _read_targets(self) except -1
     cdef int _sort_targets(self) except -1

@@ -110,6 +110,38 @@ cdef tuple shape_of(const Record *r):
     return tuple([r.shape[k] for k in range(r.ndim)])
 
 
+cdef class Taking:
+    """Steps of an optimizer from the first check to the count of those that were taken.
+
+    A context for whoever runs them: inside, its table of arrays is ready.
+    """
+    cdef object optimizer, grads, steps, clip_norm
+
+    def __init__(self, optimizer, grads, steps, clip_norm):
+        self.optimizer, self.grads, self.steps, self.clip_norm = optimizer, grads, steps, clip_norm
+
+    def __enter__(self):
+        cdef UpdateTable table
+        optimizer = self.optimizer
+        optimizer._lock.acquire()
+        try:
+            table = optimizer._table
+            table.taken = 0
+            optimizer._prepare(self.grads, self.steps, self.clip_norm)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return table
+
+    def __exit__(self, kind, error, traceback):
+        optimizer = self.optimizer
+        cdef UpdateTable table = optimizer._table
+        if table.taken:
+            optimizer.t += table.taken
+        table.gradients = ()
+        optimizer._lock.release()
+
+
 cdef class UpdateTable:
     """The arrays of an optimizer, and one step over all of them.
 
@@ -237,7 +269,7 @@ cdef class UpdateTable:
         elif grads is True:
             self.gradients = self.computed
         else:
-            self.gradients = self._trained(tuple(grads))
+            self.gradients = self._trained(tuple(grads)) if self.any_frozen else tuple(grads)
         if len(self.gradients) != self.count:
             raise ValueError(
                 f"grads: expected {self.count} arrays, one per parameter, "
@@ -288,10 +320,6 @@ cdef class UpdateTable:
         for name, grad in zip(self.names, self.gradients):
             if grad is not None and not np.isfinite(grad).all():
                 raise ValueError(f"gradient of {name}: expected finite values, got NaN or infinity")
-
-    def release(self):
-        """Let go of the gradients of the step that has been taken."""
-        self.gradients = ()
 
     def current(self):
         """Return the parameters' present arrays."""
@@ -354,7 +382,7 @@ cdef class UpdateTable:
     cdef int _look_again(self) except -1:
         """Find out which parameters are trained."""
         cdef Py_ssize_t i
-        computed = []
+        computed, self.any_frozen = [], False
         for i in range(self.count):
             source = self.sources[i]
             self.records[i].frozen = False
@@ -367,6 +395,7 @@ cdef class UpdateTable:
                     "another has been put; make the optimizer again"
                 )
             self.records[i].frozen = not source.trainable
+            self.any_frozen = self.any_frozen or not source.trainable
             computed.append(source.grad_array if source.trainable else None)
         self.computed, self.stale = tuple(computed), False
         return 0
@@ -413,7 +442,7 @@ cdef class UpdateTable:
         for i in range(self.count):
             r = &self.records[i]
             item = PyTuple_GET_ITEM(self.gradients, i)
-            if <object>item is None:
+            if item == <PyObject *>None:
                 if r.grad != NULL or not r.skipped:
                     r.grad, r.skipped, self.gradients_moved = NULL, True, True
                 continue

@@ -44,14 +44,16 @@ class Value:
         The gradient of the loss with respect to this value, made when first asked for.
     slot : str or None
         The name under which the caller supplies or receives this array.
+    part : int
+        Which of the arrays that lie behind one another in what the caller supplies.
     """
 
-    __slots__ = ("_grad", "base", "dtype", "name", "shape", "slot", "storage")
+    __slots__ = ("_grad", "base", "dtype", "name", "part", "shape", "slot", "storage")
 
     def __init__(self, name, shape, dtype, slot=None, base=None):
         self.name, self.shape, self.dtype = name, tuple(shape), np.dtype(dtype)
         self.slot, self.base, self.storage = slot, base, None
-        self._grad = None
+        self._grad, self.part = None, 0
 
     @property
     def root(self):
@@ -183,10 +185,12 @@ class Scope:
 
 
 class Carried(NamedTuple):
-    """The state of a recurrent layer at a sequence's start and at its end."""
+    """The states of a recurrent layer at a sequence's start and at its end."""
 
-    start: Value
-    end: Value
+    start: str  # slots
+    slot: str
+    parts: int  # of the arrays
+    shape: tuple  # of a part, for one sample
     layer: ref  # weak, as in Scope
 
 
@@ -311,16 +315,22 @@ class Builder:
         self._append(stage, function.__qualname__, pointers, sizes=(RowCount(),), split=SERIAL,
                      python=function, parameters=parameters)
 
-    def carry(self, layer, name, shape):
-        """Ask for the state at a sequence's start and at its end, both arrays of the caller.
+    def states(self, name, suffixes, shape):
+        """Ask for several arrays that are parts of one of the caller's, (parts, batch, *shape)."""
+        slot, values = self._qualified(name), []
+        for part, suffix in enumerate(suffixes):
+            values.append(self.value(shape, f"{name}_{suffix}", slot=slot))
+            values[-1].part = part
+        return values
+
+    def carry(self, layer, suffixes, shape):
+        """Ask for states at a sequence's start and at its end, both parts of arrays of the caller.
 
         A trainer that continues sequences hands on the second as the first of the next batch.
         """
-        start, end = (
-            self.value(shape, f"{which}_{name}", slot=self._qualified(f"{which}_{name}"))
-            for which in ("initial", "final")
-        )
-        self.carried.append(Carried(start, end, ref(layer)))
+        start, end = (self.states(name, suffixes, shape) for name in ("initial", "final"))
+        self.carried.append(
+            Carried(start[0].slot, end[0].slot, len(suffixes), tuple(shape), ref(layer)))
         return start, end
 
     def random_state(self, state):

@@ -55,19 +55,10 @@ class Schedule:
         _place(operations, outputs)
         return cls(builder, operations, _fuse(operations), x, y)
 
-    def final_states(self, rows):
-        """Return new arrays for the states of recurrent layers after a run, by their slots."""
-        return {
-            end.slot: np.empty((rows, *end.shape), end.dtype) for _, end, _ in self.carried
-        }
-
     def hand_out(self, arrays):
-        """Give recurrent layers the states after a run; None if nobody has taken them."""
-        found = {}
-        for _, end, layer in self.carried:
-            found.setdefault(layer(), []).append(arrays.get(end.slot))
-        for layer, states in found.items():
-            layer.final = None if states[0] is None else states
+        """Give recurrent layers their states after a run; None if nobody has taken them."""
+        for carried in self.carried:
+            carried.layer().final = arrays.get(carried.slot)
 
     @property
     def values(self):

@@ -25,6 +25,7 @@ from fastnn.layers.model import Model, Pending, build, new_random_state
 from fastnn.layers.parameter import Buffer, Entry, Initializer, Parameter, mark_gradients
 
 Shape = tuple[int, ...]
+Arrays = dict[str, Array]  # of the caller, by the slots of a program
 Self = TypeVar("Self", bound="Layer")
 
 
@@ -402,7 +403,7 @@ class Layer(Watched):
     # for a layer in Python this is its own forward with the checks around it
     __call__ = forward
 
-    def _run(self, x: Any, training: bool, arrays: dict[str, Array | None] | None = None) -> Array:
+    def _run(self, x: Any, training: bool, arrays: Arrays | None = None) -> Array:
         """Run the forward pass; `arrays` are for further slots of the program."""
         model = self._model or self._built()
         x = self._as_input(x, model.dtype)
@@ -415,9 +416,12 @@ class Layer(Watched):
             program = self._program(x.shape[1:], bool(training))
             schedule, rows = program.schedule, x.shape[0]
             y = empty((rows, *schedule.y.shape), model.dtype)
-            given = {"x": x, "y": y} if arrays is None else {**arrays, "x": x, "y": y}
             if schedule.carried:
-                given = {**schedule.final_states(rows), **given}
+                arrays = {} if arrays is None else arrays
+                for carried in schedule.carried:
+                    if carried.slot not in arrays:
+                        shape = (carried.parts, rows, *carried.shape)
+                        arrays[carried.slot] = empty(shape, model.dtype)
             if training:
                 if model.in_loss:
                     raise RuntimeError(
@@ -425,14 +429,14 @@ class Layer(Watched):
                         "training=False computes its output"
                     )
                 model.pending = None
-            program.forward(rows, given)
+            program.forward(rows, x, y, arrays)
             if schedule.carried:
-                schedule.hand_out(given)
+                schedule.hand_out(arrays)
             if training:
                 if not program.has_slot("y"):
                     program.read(schedule.y, y)
                 model.pending = Pending(
-                    program, rows, x.shape, y.shape, single, arrays or {}, get_ident()
+                    program, rows, x.shape, y.shape, single, arrays, get_ident()
                 )
         return y[0] if single else y
 
@@ -466,10 +470,10 @@ class Layer(Watched):
                                "backward; define backward(self, dy, accumulate=False)")
         model = self._model or self._built()
         with model.lock:
-            return self._run_back(model.awaited(), dy, accumulate, {})
+            return self._run_back(model.awaited(), dy, accumulate)
 
     def _run_back(
-        self, pending: Pending, dy: Any, accumulate: bool, arrays: dict[str, Array | None]
+        self, pending: Pending, dy: Any, accumulate: bool, arrays: Arrays | None = None
     ) -> Array | None:
         """Run the backward pass; `arrays` are for further slots of the program."""
         model, program = self._model or self._built(), pending.program
@@ -480,8 +484,9 @@ class Layer(Watched):
             raise ValueError(f"dy: expected shape {pending.output_shape}, got {dy.shape}")
         dx = empty(pending.input_shape, model.dtype) if program.has_slot("dx") else None
         model.pending = None
-        given = {**pending.arrays, **arrays, "dy": dy, "dx": dx}
-        program.backward(pending.rows, given, bool(accumulate))
+        if pending.arrays:
+            arrays = {**pending.arrays, **(arrays or {})}
+        program.backward(pending.rows, dy, dx, arrays, bool(accumulate))
         mark_gradients(program.schedule.parameters)
         return dx[0] if pending.single and dx is not None else dx
 

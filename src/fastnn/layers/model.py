@@ -60,7 +60,7 @@ class Pending(NamedTuple):
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     single: bool  # one sample was given without an axis for the batch
-    arrays: dict[str, Array | None]  # of the caller, besides x and y
+    arrays: dict[str, Array] | None  # of the caller, besides x and y
     thread: int
 
 

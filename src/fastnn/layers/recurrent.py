@@ -131,14 +131,18 @@ class LSTM(Layer):
             )
         steps, width = x.shape[0], self._directions * self.hidden_size
         lengths = builder.value((), "lengths", "int64", slot="lengths")
+        shape = (2, self.hidden_size)
+        states = [*builder.carry(self, self._suffixes, shape),
+                  *(builder.states(name, self._suffixes, shape) for name in ("dinitial", "dfinal"))]
+        states = dict(zip(self._suffixes, zip(*states, strict=True), strict=True))
         for layer in range(self.num_layers):
             if layer and self.dropout and builder.training:
                 x = self._plan_dropout(builder, x)
             last = layer == self.num_layers - 1 and not self.return_sequences
             y = builder.value((width,) if last else (steps, width))
             for direction in range(self._directions):
-                self._plan_cell(builder, f"l{layer}" + "_reverse" * direction, x, y, lengths,
-                                direction, last)
+                suffix = f"l{layer}" + "_reverse" * direction
+                self._plan_cell(builder, suffix, x, y, lengths, states[suffix], direction, last)
             x = y
         return y
 
@@ -152,7 +156,7 @@ class LSTM(Layer):
                          **details)
         return y
 
-    def _plan_cell(self, builder, suffix, x, y, lengths, direction, last):
+    def _plan_cell(self, builder, suffix, x, y, lengths, states, direction, last):
         """One direction of one layer: its columns of y from x."""
         (steps, features), hidden = x.shape, self.hidden_size
         gates, dtype = 4 * hidden, builder.dtype
@@ -168,11 +172,7 @@ class LSTM(Layer):
         builder.forward("lstm_pack", [packed, transposed, bias, *(p.array for p in parameters[1:])],
                         sizes=(hidden,), items=hidden, split=ITEMS)
 
-        initial, final = builder.carry(self, suffix, (2, hidden))
-
-        def state_gradient(name):
-            return builder.value((2, hidden), f"{name}_{suffix}", slot=f"{name}_{suffix}")
-
+        initial, final, dinitial, dfinal = states
         products = builder.value((steps, gates))
         acts = builder.value((steps, gates), f"gates_{suffix}")
         cells = builder.value((steps, 2, hidden), f"cells_{suffix}")
@@ -192,8 +192,7 @@ class LSTM(Layer):
                          items=steps)
         builder.backward(
             "lstm_backward",
-            [dgates, state_gradient("dinitial"), acts, cells, y.grad, state_gradient("dfinal"),
-             lengths, transposed],
+            [dgates, dinitial, acts, cells, y.grad, dfinal, lengths, transposed],
             sizes=sizes,
         )
         for weight, bias, source in ((weight_ih, bias_ih, x), (weight_hh, bias_hh, previous)):
@@ -201,10 +200,8 @@ class LSTM(Layer):
                              [weight.grad_array, bias.grad_array, dgates, source],
                              items=gates, sizes=(source.shape[-1], gates, RowCount(steps)))
 
-    def _states(self, kind, names, arrays, batch, dtype):
-        """Interleave h and c of each cell as the kernels take them, (batch, 2, hidden), by slot."""
-        if arrays[0] is None and arrays[1] is None:
-            return {}
+    def _states(self, names, arrays, batch, dtype):
+        """Interleave h and c as the kernels take them, (cells, batch, 2, hidden)."""
         shape = (len(self._suffixes), batch, self.hidden_size)
         both = np.zeros((*shape[:2], 2, shape[2]), dtype)
         for place, (name, array) in enumerate(zip(names, arrays, strict=True)):
@@ -212,7 +209,7 @@ class LSTM(Layer):
                 array = as_input(array, name, dtype)
                 expect_shape(name, array, shape)
                 both[:, :, place] = array
-        return {f"{kind}_{suffix}": both[i] for i, suffix in enumerate(self._suffixes)}
+        return both
 
     # Running ---------------------------------------------------------------------------------
 
@@ -247,7 +244,9 @@ class LSTM(Layer):
         x = as_input(x, "x", dtype)
         if x.ndim != 3 or x.shape[2] != self.input_size:
             raise ValueError(f"x: expected (batch, time, {self.input_size}), got shape {x.shape}")
-        arrays = self._states("initial", ("h0", "c0"), (h0, c0), x.shape[0], dtype)
+        arrays = {}
+        if h0 is not None or c0 is not None:
+            arrays["initial"] = self._states(("h0", "c0"), (h0, c0), x.shape[0], dtype)
         if lengths is not None:
             arrays["lengths"] = _lengths(lengths, x.shape[0], x.shape[1])
         return self._run(x, training, arrays)
@@ -281,13 +280,13 @@ class LSTM(Layer):
         model = self._built()
         with model.lock:
             pending = model.awaited()
-            arrays = self._states("dfinal", ("dh_n", "dc_n"), (dh_n, dc_n), pending.rows,
-                                  model.dtype)
-            gradients = {f"dinitial_{suffix}": empty((pending.rows, 2, self.hidden_size),
-                                                     model.dtype)
-                         for suffix in self._suffixes}
-            dx = self._run_back(pending, dy, accumulate, arrays | gradients)
-            self._initial_grad = list(gradients.values())
+            gradient = empty((len(self._suffixes), pending.rows, 2, self.hidden_size), model.dtype)
+            arrays = {"dinitial": gradient}
+            if dh_n is not None or dc_n is not None:
+                arrays["dfinal"] = self._states(
+                    ("dh_n", "dc_n"), (dh_n, dc_n), pending.rows, model.dtype)
+            dx = self._run_back(pending, dy, accumulate, arrays)
+            self._initial_grad = gradient
         return dx
 
     @property
@@ -319,8 +318,7 @@ class LSTM(Layer):
 
 def _apart(states):
     """Return the h and the c of all cells, each (cells, batch, hidden)."""
-    both = np.stack(states)
-    return both[:, :, 0].copy(), both[:, :, 1].copy()
+    return states[:, :, 0].copy(), states[:, :, 1].copy()
 
 
 def _lengths(lengths, batch, steps):

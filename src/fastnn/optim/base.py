@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn._door.arrays import as_target, describe, view
-from fastnn._kernels.update import UpdateTable
+from fastnn._kernels.update import Taking, UpdateTable
 from fastnn._planning.watched import Watched, new_lock
 from fastnn.optim.storage import BLOCK, DTYPES, SCALE, Arena, pack
 
@@ -77,33 +77,6 @@ def split_eps(hyper: Mapping[str, Any]) -> tuple[float, float]:
     """Return ε outside and ε inside the square root; one of them is 0."""
     eps = float(hyper["eps"])
     return (0.0, eps) if hyper["eps_inside_sqrt"] else (eps, 0.0)
-
-
-class Taking:
-    """Steps of an optimizer from the first check to the count of those that were taken."""
-
-    __slots__ = ("arguments", "optimizer")
-
-    def __init__(self, optimizer: Any, *arguments: Any) -> None:
-        self.optimizer, self.arguments = optimizer, arguments
-
-    def __enter__(self) -> UpdateTable:
-        optimizer = self.optimizer
-        optimizer._lock.acquire()
-        try:
-            table: UpdateTable = optimizer._table
-            table.taken = 0
-            optimizer._prepare(*self.arguments)
-            return table
-        except BaseException:
-            self.__exit__()
-            raise
-
-    def __exit__(self, *exception: object) -> None:
-        optimizer = self.optimizer
-        optimizer.t += optimizer._table.taken
-        optimizer._table.release()
-        optimizer._lock.release()
 
 
 class Optimizer(Watched):
@@ -378,19 +351,6 @@ class Optimizer(Watched):
         self._table.prepare(grads, rows, self.t, steps, limit, self.check_finite)
         return self._table
 
-    def taking(
-        self,
-        grads: Sequence[Any] | bool | None = None,
-        steps: int = 1,
-        clip_norm: float | None = None,
-    ) -> Taking:
-        """Return a context for `steps` steps, in which the table of arrays is ready to run.
-
-        It counts the steps that have been taken in it, also when it ends in an error. `grads` as of
-        `step`; True for gradients that lie where parameters have them, computed inside.
-        """
-        return Taking(self, grads, steps, clip_norm)
-
     def step(self, grads: Sequence[Any] | None = None) -> None:
         """Take one step: change every parameter and state in place.
 
@@ -413,7 +373,7 @@ class Optimizer(Watched):
         RuntimeError
             If a parameter has no gradient yet.
         """
-        with self.taking(grads) as table:
+        with Taking(self, grads, 1, None) as table:
             table.run()
 
     # Saving ----------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ class CarriedState:
 
     Attributes
     ----------
-    states : dict of str to ndarray, shape (batch, 2, hidden)
+    states : dict of str to ndarray, shape (cells, batch, 2, hidden)
         h and c by the names under which a program reads them; empty before the first batch.
     """
 
@@ -39,20 +39,21 @@ class CarriedState:
             If the state is that of another number of sequences, or of another model.
         """
         bound = {}
-        for start, end, _ in program.schedule.carried:
-            state, shape = self.states.get(start.slot), (rows, *start.shape)
+        dtype = program.schedule.dtype
+        for start, end, parts, shape, _ in program.schedule.carried:
+            state, shape = self.states.get(start), (parts, rows, *shape)
             if state is None:
-                state = self.states[start.slot] = np.zeros(shape, start.dtype)
-            if (state.shape, state.dtype) != (shape, start.dtype):
+                state = self.states[start] = np.zeros(shape, dtype)
+            if (state.shape, state.dtype) != (shape, dtype):
                 raise ValueError(
-                    f"x: expected sequences that continue the state of {start.slot}, "
-                    f"{state.dtype} {state.shape}, got a batch for {start.dtype} {shape}; "
+                    f"x: expected sequences that continue the state of {start}, "
+                    f"{state.dtype} {state.shape}, got a batch for {dtype} {shape}; "
                     "reset_state() lets new ones begin"
                 )
-            after = self._next.setdefault(start.slot, np.empty_like(state))
+            after = self._next.setdefault(start, np.empty_like(state))
             after[...] = state
             # a sequence reads its state before it writes it, so that one array serves for both
-            bound[start.slot] = bound[end.slot] = after
+            bound[start] = bound[end] = after
         return bound
 
     def commit(self) -> None:

@@ -26,12 +26,11 @@ def make_program(
     loss: Loss,
     l2: float = 0.0,
     trained: Collection[Parameter] | None = None,
-) -> tuple[TrainingProgram, tuple[int, ...], Array | None]:
+) -> TrainingProgram:
     """Plan a model, its loss and the backward pass for samples of this shape.
 
     Gradients are computed for the parameters `trained`, for all that are trainable if it is None.
-    Returns the program, the shape of the predictions for one sample, and the weights of the classes
-    as the program reads them.
+    Its schedule's y are the predictions.
     """
     built = model._built()
     builder = Builder(built.dtype, training=True, dense=l2 > 0, model=built, trained=trained)
@@ -58,12 +57,11 @@ def make_program(
         sizes=loss.sizes(cols), scalars=(Scalar("scale"), *loss.scalars), items=rows,
     )  # fmt: skip
     squares = _plan_penalty(builder, model, l2) if l2 else None
-    program = TrainingProgram(
-        Schedule.of(builder, [row_loss]), built.memory[True], built.version, row_loss,
+    return TrainingProgram(
+        Schedule.of(builder, [row_loss], y=pred), built.memory[True], built.version, row_loss,
         cols if loss.elementwise else 1, cols if loss.target == "labels" else 0, class_weight,
         loss.ignore_index, loss.reduction, squares, l2,
     )  # fmt: skip
-    return program, pred.shape, class_weight
 
 
 def _plan_penalty(builder: Builder, model: Layer, l2: float) -> Array:

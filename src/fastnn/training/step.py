@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,6 +13,7 @@ from fastnn._door.arrays import Array, describe
 from fastnn._door.numbers import number
 from fastnn._kernels.door import as_input
 from fastnn._kernels.training_program import TrainingProgram
+from fastnn._kernels.update import Taking
 from fastnn.layers.base import Layer
 from fastnn.layers.model import Model, Recent, arenas
 from fastnn.layers.parameter import Parameter, mark_gradients
@@ -27,14 +28,6 @@ from fastnn.training.plan import make_program
 __all__ = ["Stepper"]
 
 LossFunction = Callable[..., Any]
-
-
-class Plan(NamedTuple):
-    """What one shape of inputs and one kind of targets needs."""
-
-    program: TrainingProgram
-    output_shape: tuple[int, ...]  # of one sample
-    class_weight: Array | None  # as the program reads it
 
 
 class Stepper:
@@ -231,13 +224,14 @@ class Stepper:
         """
         model = self._model._model or self._model._built()
         with model.lock:
-            plan = self._last
-            if plan is None or not plan.program.accepts(x, y, sample_weight):
+            program = self._last
+            if program is None or not program.accepts(x, y, sample_weight):
                 if not isinstance(self._loss, Loss):
                     return self._custom_step(model, x, y, sample_weight)
-                plan, x, y, sample_weight = self._convert(x, y, sample_weight)
-            program = plan.program
-            self._begin(model, plan)
+                program, x, y, sample_weight = self._convert(x, y, sample_weight)
+            model.pending = None  # its memory is used now
+            if program.class_weight is not None:
+                program.class_weight[...] = self._loss.class_weight
             carried = self._carried.arrays(program, len(x)) if self._stateful else None
             optimizer = self._optimizer
             if optimizer is None or self._comm is not None:
@@ -245,25 +239,20 @@ class Stepper:
                 self._end(model, program)
                 self._update(model)
             else:
-                with optimizer.taking(True, 1, self._clip_norm) as table:
+                with Taking(optimizer, True, 1, self._clip_norm) as table:
                     loss = program.step(x, y, sample_weight, table, carried)
-                self._end(model, program)
+                if program.marked != model.forgets:
+                    self._end(model, program)
             if self._stateful:
                 self._carried.commit()
         return loss
 
-    def _begin(self, model: Model, plan: Plan) -> None:
-        model.pending = None  # its memory is used now
-        if plan.class_weight is not None:
-            plan.class_weight[...] = self._loss.class_weight
-
     def _end(self, model: Model, program: TrainingProgram) -> None:
         """Note what a run has left: gradients, but no states of recurrent layers."""
-        if program.marked != model.forgets:
-            mark_gradients(program.schedule.parameters)
-            program.marked = model.forgets
-        if program.schedule.carried:
-            program.schedule.hand_out({})
+        mark_gradients(program.schedule.parameters)
+        program.schedule.hand_out({})
+        # to be done again only when a gradient is forgotten; layers with states may be run alone
+        program.marked = -1 if program.schedule.carried else model.forgets
 
     def _update(self, model: Model) -> None:
         """Average the gradients over all processes, and update."""
@@ -275,7 +264,7 @@ class Stepper:
             for parameter in self._model.parameters():
                 parameter.mark_dense()  # rows that other processes have used
         if self._optimizer is not None:
-            with self._optimizer.taking(True, 1, self._clip_norm) as table:
+            with Taking(self._optimizer, True, 1, self._clip_norm) as table:
                 table.run()
 
     def _custom_step(self, model: Model, x: Any, y: Any, sample_weight: Any) -> float:
@@ -284,7 +273,7 @@ class Stepper:
         program = layer._program(x.shape[1:], True)
         if program.schedule.minimum_rows > len(x):
             program.check_rows(len(x))
-        carried = self._carried.arrays(program, len(x)) if self._stateful else {}
+        carried = self._carried.arrays(program, len(x)) if self._stateful else None
         with self._unchanged_if_it_fails(program):
             pred = layer._run(x, True, carried)
             pending, model.in_loss = model.pending, True
@@ -294,7 +283,7 @@ class Stepper:
             finally:
                 model.in_loss = False
             assert pending is not None
-            layer._run_back(pending, gradient, False, {})
+            layer._run_back(pending, gradient, False)
             if program.schedule.carried:
                 program.schedule.hand_out({})
             if self._l2:
@@ -324,27 +313,27 @@ class Stepper:
             raise ValueError(f"x: expected shape (batch, ...), got {x.shape}")
         return x
 
-    def _convert(self, x: Any, y: Any, weight: Any) -> tuple[Plan, Any, Any, Any]:
-        """Return the plan for such a batch, and its arrays as the program reads them."""
+    def _convert(self, x: Any, y: Any, weight: Any) -> tuple[TrainingProgram, Any, Any, Any]:
+        """Return the program for such a batch, and its arrays as the program reads them."""
         x = self._samples(x)
         if len(x) == 0:
             raise ValueError(f"x: expected at least one sample, got shape {x.shape}")
         loss = self._loss.suited_to(y)
-        plan = self._plan(x.shape[1:], loss)
-        shape = (len(x), *plan.output_shape)
+        program = self._plan(x.shape[1:], loss)
+        shape = (len(x), *program.schedule.y.shape)
         y, weight = loss.check(shape, self._model._built().dtype, y, weight)
-        self._last = plan
-        return plan, x, y, weight
+        self._last = program
+        return program, x, y, weight
 
-    def _plan(self, shape: tuple[int, ...], loss: Loss) -> Plan:
-        """Return the plan for samples of this shape."""
+    def _plan(self, shape: tuple[int, ...], loss: Loss) -> TrainingProgram:
+        """Return the program for samples of this shape."""
         key = (shape, loss.target)
-        plan: Plan | None = self._plans.get(key)
-        if plan is None or not plan.program.current:
+        program: TrainingProgram | None = self._plans.get(key)
+        if program is None or not program.current:
             self._plans.pop(key, None)
             made = make_program(self._model, shape, loss, self._l2, self._trained)
-            plan = self._plans.keep(key, Plan(*made))
-        return plan
+            program = self._plans.keep(key, made)
+        return program
 
 
 def _checked(result: Any, pred: Array) -> tuple[float, Array]:

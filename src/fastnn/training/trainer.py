@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastnn._door.arrays import describe, view
 from fastnn._door.numbers import generator, positive
 from fastnn._kernels.door import as_input, output
+from fastnn._kernels.update import Taking
 from fastnn.callbacks import CallbackList, ProgressBar
 from fastnn.layers.base import Layer
 from fastnn.losses.loss import Loss
@@ -227,7 +228,7 @@ class Trainer(Stepper):
                 )
         if isinstance(self.loss, Loss):
             loss = self.loss.suited_to(y)
-            shape = (len(x), *self._plan(x.shape[1:], loss).output_shape)
+            shape = (len(x), *self._plan(x.shape[1:], loss).schedule.y.shape)
             y, row_weight = loss.check(shape, dtype, y, weight)
             return x, y, row_weight if each_row else weight
         given = view(y)
@@ -241,7 +242,7 @@ class Trainer(Stepper):
         self._check_continuing(len(data[0]), batch_size)
         shape = data[0].shape[1:]
         if isinstance(self.loss, Loss):
-            program: Any = self._plan(shape, self.loss.suited_to(data[1])).program
+            program: Any = self._plan(shape, self.loss.suited_to(data[1]))
         else:
             program = self.model._program(shape, True)
         least, last = program.schedule.minimum_rows, len(data[0]) % batch_size or batch_size
@@ -299,11 +300,12 @@ class Trainer(Stepper):
         assert isinstance(self.loss, Loss)
         model = self.model._built()
         with model.lock:
-            plan = self._plan(x.shape[1:], self.loss.suited_to(y))
-            program = plan.program
-            self._begin(model, plan)
+            program = self._plan(x.shape[1:], self.loss.suited_to(y))
+            model.pending = None  # its memory is used now
+            if program.class_weight is not None:
+                program.class_weight[...] = self._loss.class_weight
             carried = self._carried.arrays(program, batch_size) if self.stateful else None
-            with optimizer.taking(True, count, self.clip_norm) as table:
+            with Taking(optimizer, True, count, self.clip_norm) as table:
                 try:
                     return program.steps(x, y, weight, rows, batch_size, table, carried)
                 finally:
@@ -315,7 +317,7 @@ class Trainer(Stepper):
     def _one_step(self, data: Any, rows: Array) -> tuple[float, float]:
         """Take one step through Python; returns its loss, and by what that was divided."""
         loss = self.step(*(None if array is None else array[rows] for array in data))
-        return loss, self._last.program.total if self._last else len(rows)
+        return loss, self._last.total if self._last else len(rows)
 
     # Without training ------------------------------------------------------------------------
 
@@ -355,12 +357,11 @@ class Trainer(Stepper):
             carried = CarriedState()
             for start in range(0, len(x), batch_size):
                 batch = x[start : start + batch_size]
-                arrays = carried.arrays(program, batch_size) if self.stateful else {}
-                program.forward(
-                    len(batch), {**arrays, "x": batch, "y": y[start : start + batch_size]}
-                )
+                arrays = carried.arrays(program, batch_size) if self.stateful else None
+                program.forward(len(batch), batch, y[start : start + batch_size], arrays)
                 carried.commit()
-            program.schedule.hand_out({})
+            if program.schedule.carried:
+                program.schedule.hand_out({})
         return y
 
     def evaluate(
