@@ -14,7 +14,6 @@ from fastnn._kernels.core cimport (
     check_counts, execute, fastnn_args, fastnn_call, fastnn_entry, fastnn_op, fastnn_run,
     find_entry, give_back, kernel_of, take_scratch, threads_for)
 
-
 cnp.import_array()
 
 # How the items of a call are shared among threads: by rows of the batch, by a number of items that

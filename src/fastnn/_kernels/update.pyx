@@ -3,8 +3,9 @@
 """One optimizer step over any number of arrays.
 
 The addresses of a user's arrays are read again at every step, because an array can move; with C
-alone: nothing is allocated and no Python function called per array. Those of parameters never move. All checks come before anything is
-written. What depends on addresses (overlaps, the segments) is done again only when one changed.
+alone: nothing is allocated and no Python function called per array. Those of parameters never move.
+All checks come before anything is written. What depends on addresses (overlaps, the segments) is
+done again only when one changed.
 """
 
 import numpy as np
