@@ -92,7 +92,7 @@ def test_functions(dtype, rng):
     np.add.at(want, index, y)
     np.testing.assert_allclose(ops.embedding_backward(y, index, 6), want,
                                atol=10 * np.finfo(dtype).eps)
-    with pytest.raises(ValueError, match="index: expected numbers from 0 to 5"):
+    with pytest.raises(ValueError, match="index: expected indices from 0 to 5"):
         ops.embedding([6], weight)
     with pytest.raises(TypeError, match="index: expected integers"):
         ops.embedding([0.5], weight)

@@ -100,12 +100,12 @@ def test_bad_arguments():
         ({"batch_size": 0}, ValueError, "batch_size"),
         ({"batch_size": 1.5}, TypeError, "batch_size"),
         ({"input_shape": (-1,)}, ValueError, "input_shape"),
-        ({"input_shape": (2.5,)}, ValueError, "input_shape"),
+        ({"input_shape": (2.5,)}, TypeError, "input_shape"),
         ({"input_shape": (5,)}, ValueError, "64 features"),
     ):
         with pytest.raises(error, match=name):
             net.summary(**arguments)
-    with pytest.raises(ValueError, match="format: expected one of text, dot, svg"):
+    with pytest.raises(ValueError, match="format: expected 'text', 'dot' or 'svg'"):
         net.graph("png")
 
 

@@ -402,7 +402,7 @@ def test_copies_are_independent(clone):
         (lambda: fastnn.LeakyReLU(-1), ValueError, "negative_slope"),
         (lambda: fastnn.LeakyReLU(np.nan), ValueError, "negative_slope"),
         (lambda: fastnn.GELU("erf"), ValueError, "approximate: expected 'none' or 'tanh'"),
-        (lambda: fastnn.Dropout(1.5), ValueError, r"p: expected a probability in \[0, 1\]"),
+        (lambda: fastnn.Dropout(1.5), ValueError, r"p: expected a number in \[0, 1\]"),
         (lambda: fastnn.Sequential(fastnn.ReLU), TypeError, r"layers\[0\]"),
         (lambda: fastnn.Linear(3, 2)(np.ones((4, 5))), ValueError, "x: expected 3 features"),
         (lambda: fastnn.ReLU()(np.float32(3)), ValueError, "x: expected at least one axis"),

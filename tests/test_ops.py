@@ -413,7 +413,7 @@ X, W = np.zeros((4, 6), np.float32), np.zeros((3, 6), np.float32)
         (lambda: ops.linear(None, W), TypeError, "x: expected real numbers, got NoneType"),
         (lambda: ops.layer_norm(None), TypeError, "x: expected real numbers, got NoneType"),
         (lambda: ops.batch_norm_backward(X, X, None, None, X[0]), TypeError, "mean: expected real"),
-        (lambda: ops.dropout(X, 1.5), ValueError, r"p: expected a finite number in \[0.0, 1.0\]"),
+        (lambda: ops.dropout(X, 1.5), ValueError, r"p: expected a number in \[0, 1\]"),
         (lambda: ops.dropout(X, True), TypeError, "p: expected a number, got bool"),
         (lambda: ops.dropout(X, 0.5, "seed"), TypeError, "rng: expected an int"),
         (lambda: ops.dropout(X, 0.5, -1), ValueError, "rng: expected an int >= 0"),

@@ -11,16 +11,42 @@ import pytest
 import fastnn
 
 README = Path(__file__).parents[1] / "README.md"
-MODULES = [
-    fastnn, fastnn.analysis, fastnn.callbacks, fastnn.initializers, fastnn.layers,
-    fastnn.losses, fastnn.ops, fastnn.optim, fastnn.plot, fastnn.preprocessing, fastnn.schedules,
-]  # fmt: skip
+
+
+def public_modules(module):
+    """Yield a module and those among its public names."""
+    yield module
+    for name in module.__all__:
+        if inspect.ismodule(part := getattr(module, name)):
+            yield from public_modules(part)
+
+
+MODULES = list(public_modules(fastnn))
 PUBLIC = {
     f"{module.__name__}.{name}": getattr(module, name)
     for module in MODULES
-    for name in getattr(module, "__all__", [n for n in vars(module) if not n.startswith("_")])
+    for name in module.__all__
     if callable(getattr(module, name))
 }
+
+
+def test_public_modules_show_what_is_public_alone():
+    assert len(MODULES) > 10
+    for module in MODULES:
+        assert dir(module) == sorted(module.__all__), module.__name__
+        assert len(set(module.__all__)) == len(module.__all__), module.__name__
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_signatures_can_be_read(name):
+    """No union is spelt out, so that help() shows what there is to give."""
+    thing = PUBLIC[name]
+    methods = inspect.getmembers(thing, inspect.isfunction) if inspect.isclass(thing) else []
+    for part in [thing, *(value for key, value in methods if not key.startswith("_"))]:
+        signature = inspect.signature(part)
+        text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(signature))
+        # those with a dozen arguments and more need the room
+        assert len(text) <= max(300, 29 * len(signature.parameters)), text
 
 
 @pytest.mark.parametrize("name", PUBLIC)

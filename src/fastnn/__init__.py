@@ -63,6 +63,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name):
     if name == "__version__":  # read when asked for: it takes as long as half the import
         from importlib.metadata import version

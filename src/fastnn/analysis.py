@@ -15,12 +15,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn._door.arrays import describe
-from fastnn._door.numbers import generator, number, positive
+from fastnn._door.numbers import above_0, generator, positive
+from fastnn._typing import Array, Rng
 from fastnn.layers.base import Layer
 from fastnn.losses.loss import Loss
 from fastnn.training import Trainer
 
 __all__ = ["dominant_eigenvalue", "suggest_lr"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 Vector = NDArray[np.float64]
 AnyLoss = str | Loss | Callable[..., tuple[float, ArrayLike]]
@@ -35,7 +41,7 @@ def dominant_eigenvalue(
     iterations: int = 50,
     tol: float = 1e-3,
     epsilon: float | None = None,
-    rng: int | np.random.Generator | None = None,
+    rng: Rng = None,
 ) -> float:
     r"""Estimate the Hessian's eigenvalue of largest magnitude, by power iteration.
 
@@ -123,7 +129,7 @@ def suggest_lr(
     iterations: int = 50,
     tol: float = 1e-3,
     epsilon: float | None = None,
-    rng: int | np.random.Generator | None = None,
+    rng: Rng = None,
 ) -> float:
     r"""Return the learning rate :math:`1 / \lambda_{max}` for plain gradient descent.
 
@@ -195,10 +201,8 @@ def suggest_lr(
 
 
 def _checked(iterations: Any, tol: Any, epsilon: Any) -> tuple[int, float, float | None]:
-    for name, value in ("tol", tol), ("epsilon", epsilon):
-        if not (name == "epsilon" and value is None) and number(name, value) == 0:
-            raise ValueError(f"{name}: expected a number > 0, got {value!r}")
-    return positive("iterations", iterations), tol, epsilon
+    tol, iterations = above_0("tol", tol), positive("iterations", iterations)
+    return iterations, tol, None if epsilon is None else above_0("epsilon", epsilon)
 
 
 def _power_iteration(
@@ -294,10 +298,10 @@ class _Gradients:
         return (self.at(self.theta + step) - self.at(self.theta - step)) / (2 * self.epsilon)
 
 
-def _copies(arrays: Any) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+def _copies(arrays: Any) -> list[tuple[Array, Array]]:
     return [(array, array.copy()) for array in arrays]
 
 
-def _put_back(saved: list[tuple[NDArray[Any], NDArray[Any]]]) -> None:
+def _put_back(saved: list[tuple[Array, Array]]) -> None:
     for array, copy in saved:
         array[...] = copy

@@ -14,24 +14,30 @@ too. A callback ends the training after the present epoch by ``trainer.stop_trai
 ...             self.trainer.stop_training = True
 """
 
+from __future__ import annotations
+
 import csv
 import math
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
-from fastnn._door.numbers import number
+from fastnn._door.numbers import at_least_0, boolean, choice, did_you_mean, positive
 
 __all__ = [
     "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "ModelCheckpoint", "ProgressBar",
     "TerminateOnNaN",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 Logs = Mapping[str, float]
 
@@ -142,12 +148,11 @@ class _Monitor(Callback):
     def __init__(self, monitor: str, mode: str, min_delta: float = 0.0) -> None:
         if not isinstance(monitor, str):
             raise TypeError(f"monitor: expected a name in the logs, got {monitor!r}")
-        if mode not in ("auto", "min", "max"):
-            raise ValueError(f"mode: expected 'auto', 'min' or 'max', got {mode!r}")
+        choice("mode", mode, ("auto", "min", "max"))
         if mode == "auto":
             mode = "max" if monitor.endswith(RISING) else "min"
         self.monitor, self.mode = monitor, mode
-        self.min_delta = number("min_delta", min_delta)
+        self.min_delta = at_least_0("min_delta", min_delta)
         self._forget()
 
     def _forget(self) -> None:
@@ -156,7 +161,13 @@ class _Monitor(Callback):
     def _improved(self, epoch: int, logs: Logs) -> bool:
         """Compare with the best value so far; keep the present one if it is better."""
         if self.monitor not in logs:
-            raise ValueError(f"monitor: expected one of {list(logs)}, got {self.monitor!r}")
+            validated = any(name.startswith("val_") for name in logs)
+            way_out = did_you_mean(self.monitor, logs)
+            if self.monitor.startswith("val_") and not validated:
+                way_out = "; it needs validation_data"
+            raise ValueError(
+                f"monitor: expected one of {list(logs)}, got {self.monitor!r}{way_out}"
+            )
         value = float(logs[self.monitor])
         gain = self.best - value if self.mode == "min" else value - self.best
         better = gain > self.min_delta
@@ -213,12 +224,8 @@ class EarlyStopping(_Monitor):
         mode: str = "auto", restore_best: bool = False,
     ) -> None:
         super().__init__(monitor, mode, min_delta)
-        if not isinstance(patience, Integral):
-            raise TypeError(f"patience: expected an integer, got {patience!r}")
-        if patience < 1:
-            raise ValueError(f"patience: expected an integer >= 1, got {patience}")
-        self.patience: int = int(patience)
-        self.restore_best: bool = bool(restore_best)
+        self.patience: int = positive("patience", patience)
+        self.restore_best: bool = boolean("restore_best", restore_best)
         self.on_train_begin()
 
     def on_train_begin(self) -> None:
@@ -291,7 +298,7 @@ class ModelCheckpoint(_Monitor):
         save_best_only: bool = False,
     ) -> None:
         super().__init__(monitor, mode)
-        self.path, self.save_best_only = Path(path), save_best_only
+        self.path, self.save_best_only = Path(path), boolean("save_best_only", save_best_only)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Save the trainer if it is time."""
@@ -340,7 +347,7 @@ class CSVLogger(Callback):
     """
 
     def __init__(self, path: str | PathLike[str], append: bool = False) -> None:
-        self.path, self.append = Path(path), append
+        self.path, self.append = Path(path), boolean("append", append)
 
     def on_train_begin(self) -> None:
         """Open the file, so that a wrong path is found before the first epoch."""

@@ -16,26 +16,33 @@ array([[ 0.073, -0.076,  0.37 ],
 array([ 0.0001, -0.0001], dtype=float32)
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from math import prod, sqrt
-from numbers import Integral
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from fastnn._door.numbers import generator, number
+from fastnn._door.numbers import at_least_0, choice, float_dtype, generator
+from fastnn._door.numbers import shape as _shape
+from fastnn._typing import Array, Rng
 
 __all__ = [
     "get", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform", "normal", "ones",
     "orthogonal", "uniform", "uniform_fan_in", "xavier_normal", "xavier_uniform", "zeros",
 ]
 
-Initializer = Callable[..., np.ndarray]
-Rng = int | np.random.Generator | None
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+Initializer = Callable[..., Array]
 Shape = int | Sequence[int]
 
 
-def zeros(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") -> np.ndarray:
+def zeros(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") -> Array:
     """Return zeros, the usual start of a bias; `rng` is not used.
 
     Parameters
@@ -60,10 +67,10 @@ def zeros(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") -> np.nda
     array([0., 0., 0.], dtype=float32)
     """
     generator(rng)
-    return np.zeros(_shape(shape), _dtype(dtype))
+    return np.zeros(_shape("shape", shape), float_dtype(dtype))
 
 
-def ones(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") -> np.ndarray:
+def ones(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") -> Array:
     """Return ones, the usual start of a normalization's weight; `rng` is not used.
 
     Parameters
@@ -88,12 +95,12 @@ def ones(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") -> np.ndar
     array([1., 1., 1.], dtype=float32)
     """
     generator(rng)
-    return np.ones(_shape(shape), _dtype(dtype))
+    return np.ones(_shape("shape", shape), float_dtype(dtype))
 
 
 def normal(
     shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32", *, std: float = 0.01
-) -> np.ndarray:
+) -> Array:
     r"""Draw from a normal distribution with mean 0.
 
     .. math:: W \sim \mathcal N(0, \text{std}^2)
@@ -121,13 +128,13 @@ def normal(
     >>> initializers.normal((100, 100), rng=0, std=0.5).std().round(2)
     np.float32(0.5)
     """
-    std = number("std", std)
-    return (std * generator(rng).standard_normal(_shape(shape))).astype(_dtype(dtype))
+    std = at_least_0("std", std)
+    return (std * generator(rng).standard_normal(_shape("shape", shape))).astype(float_dtype(dtype))
 
 
 def uniform(
     shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32", *, bound: float = 0.01
-) -> np.ndarray:
+) -> Array:
     r"""Draw from a uniform distribution around 0.
 
     .. math:: W \sim U(-\text{bound}, \text{bound})
@@ -155,11 +162,11 @@ def uniform(
     >>> abs(initializers.uniform(1000, rng=0, bound=0.5)).max().round(2)
     np.float32(0.5)
     """
-    bound = number("bound", bound)
-    return generator(rng).uniform(-bound, bound, _shape(shape)).astype(_dtype(dtype))
+    bound = at_least_0("bound", bound)
+    return generator(rng).uniform(-bound, bound, _shape("shape", shape)).astype(float_dtype(dtype))
 
 
-def lecun_normal(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") -> np.ndarray:
+def lecun_normal(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") -> Array:
     r"""Draw from a normal distribution that keeps the variance of the input.
 
     .. math:: W \sim \mathcal N(0, 1 / \text{fan\_in})
@@ -194,7 +201,7 @@ def lecun_normal(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") ->
     return normal(shape, rng, dtype, std=1 / sqrt(fan_in))
 
 
-def lecun_uniform(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") -> np.ndarray:
+def lecun_uniform(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") -> Array:
     r"""Draw from a uniform distribution that keeps the variance of the input.
 
     .. math:: W \sim U(-b, b), \quad b = \sqrt{3 / \text{fan\_in}}
@@ -228,7 +235,7 @@ def lecun_uniform(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") -
     return uniform(shape, rng, dtype, bound=sqrt(3 / fan_in))
 
 
-def xavier_normal(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") -> np.ndarray:
+def xavier_normal(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") -> Array:
     r"""Draw from a normal distribution that suits forward and backward pass alike.
 
     .. math:: W \sim \mathcal N(0, 2 / (\text{fan\_in} + \text{fan\_out}))
@@ -262,7 +269,7 @@ def xavier_normal(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") -
     return normal(shape, rng, dtype, std=sqrt(2 / (fan_in + fan_out)))
 
 
-def xavier_uniform(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") -> np.ndarray:
+def xavier_uniform(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") -> Array:
     r"""Draw from a uniform distribution that suits forward and backward pass alike.
 
     .. math:: W \sim U(-b, b), \quad b = \sqrt{6 / (\text{fan\_in} + \text{fan\_out})}
@@ -296,7 +303,7 @@ def xavier_uniform(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") 
     return uniform(shape, rng, dtype, bound=sqrt(6 / (fan_in + fan_out)))
 
 
-def he_normal(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") -> np.ndarray:
+def he_normal(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") -> Array:
     r"""Draw from a normal distribution that keeps the variance through a ReLU.
 
     .. math:: W \sim \mathcal N(0, 2 / \text{fan\_in})
@@ -330,7 +337,7 @@ def he_normal(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") -> np
     return normal(shape, rng, dtype, std=sqrt(2 / fan_in))
 
 
-def he_uniform(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") -> np.ndarray:
+def he_uniform(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") -> Array:
     r"""Draw from a uniform distribution that keeps the variance through a ReLU.
 
     .. math:: W \sim U(-b, b), \quad b = \sqrt{6 / \text{fan\_in}}
@@ -364,7 +371,7 @@ def he_uniform(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") -> n
     return uniform(shape, rng, dtype, bound=sqrt(6 / fan_in))
 
 
-def uniform_fan_in(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") -> np.ndarray:
+def uniform_fan_in(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") -> Array:
     r"""Draw from the distribution of PyTorch's linear layer.
 
     .. math:: W \sim U(-b, b), \quad b = 1 / \sqrt{\text{fan\_in}}
@@ -400,7 +407,7 @@ def uniform_fan_in(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") 
 
 def orthogonal(
     shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32", *, gain: float = 1.0
-) -> np.ndarray:
+) -> Array:
     """Draw a matrix with orthonormal rows or columns, whichever are fewer, times a gain.
 
     Parameters
@@ -432,7 +439,7 @@ def orthogonal(
     >>> abs(q @ q.T - [[1, 0], [0, 1]]).max().round(12)
     np.float64(0.0)
     """
-    shape, dtype, gain = _shape(shape), _dtype(dtype), number("gain", gain)
+    shape, dtype, gain = _shape("shape", shape), float_dtype(dtype), at_least_0("gain", gain)
     if len(shape) < 2:
         raise ValueError(f"shape: expected at least 2 axes, got {shape}")
     rows, columns = shape[0], prod(shape[1:])
@@ -468,31 +475,13 @@ def get(init: str | Initializer) -> Initializer:
         return init
     if not isinstance(init, str):
         raise TypeError(f"init: expected a name or a callable, got {init!r}")
-    names = sorted(set(__all__) - {"get"})
-    if init not in names:
-        raise ValueError(f"init: expected one of {', '.join(names)}, got {init!r}")
-    return globals()[init]
-
-
-def _shape(shape: Shape) -> tuple[int, ...]:
-    sizes = tuple(shape) if np.iterable(shape) else (shape,)
-    if not all(isinstance(size, Integral) for size in sizes):
-        raise TypeError(f"shape: expected an int or a tuple of ints, got {shape!r}")
-    if any(size < 0 for size in sizes):
-        raise ValueError(f"shape: expected sizes >= 0, got {shape!r}")
-    return sizes
+    return globals()[choice("init", init, sorted(set(__all__) - {"get"}))]
 
 
 def _fans(shape: Shape) -> tuple[int, int]:
     """Return fan_in and fan_out, at least 1 each so that empty weights are no special case."""
-    shape = _shape(shape)
+    shape = _shape("shape", shape)
     if not shape:
         raise ValueError("shape: expected at least 1 axis, got ()")
     fan_in, fan_out = prod(shape[1:] or shape), shape[0] * prod(shape[2:])
     return max(fan_in, 1), max(fan_out, 1)
-
-
-def _dtype(dtype: DTypeLike) -> np.dtype:
-    if np.dtype(dtype) not in (np.float32, np.float64):
-        raise TypeError(f"dtype: expected float32 or float64, got {dtype!r}")
-    return np.dtype(dtype)

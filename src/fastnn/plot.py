@@ -5,6 +5,8 @@ Every function returns what it has drawn, a matplotlib figure or axes, and shows
 figure if it is not given.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn import ops
+from fastnn._door.numbers import choice
 from fastnn._kernels.program import Memory, Program, Version
 from fastnn._planning.builder import Builder
 from fastnn._planning.schedule import Schedule
@@ -29,6 +32,11 @@ __all__ = [
     "learning_curves", "optimizer_paths", "schedule_values",
 ]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 # Okabe & Ito's colours, which colour-blind people can tell apart.
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777"]
 STYLE: dict[Any, Any] = {
@@ -40,7 +48,7 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def learning_curves(history: Any) -> "Figure":
+def learning_curves(history: Any) -> Figure:
     """Draw each quantity of a training against the epoch, training beside validation.
 
     Parameters
@@ -103,7 +111,7 @@ def _mark_best(ax: Any, values: np.ndarray, rising: bool) -> None:
 
 def activations(names: Sequence[str] = (
     "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu"
-)) -> "Figure":
+)) -> Figure:
     """Draw activation functions with their gradients, as `fastnn.ops` computes them.
 
     Parameters
@@ -132,9 +140,10 @@ def activations(names: Sequence[str] = (
     """
     keeps_input = {"relu": False, "leaky_relu": False, "sigmoid": False, "tanh": False,
                    "gelu": True, "silu": True}
-    unknown = [name for name in names if name not in keeps_input]
-    if unknown or not names:
+    if not names:
         raise ValueError(f"names: expected some of {', '.join(keeps_input)}, got {names!r}")
+    for name in names:
+        choice("names", name, keeps_input)
     columns = min(len(names), 3)
     figure, panels = _subplots(-(-len(names) // columns), columns, sharex=True)
     for ax in panels.flat[len(names):]:
@@ -160,8 +169,8 @@ def optimizer_paths(
     minimum: tuple[float, float] | None = None,
     xlim: tuple[float, float] | None = None,
     ylim: tuple[float, float] | None = None,
-    ax: "Axes | None" = None,
-) -> "Axes":
+    ax: Axes | None = None,
+) -> Axes:
     """Draw the ways that optimizers take over a loss surface with two parameters.
 
     Parameters
@@ -234,8 +243,8 @@ def _with_margin(values: np.ndarray) -> tuple[float, float]:
 
 
 def schedule_values(
-    schedule: Callable[[int], float], steps: int, ax: "Axes | None" = None
-) -> "Axes":
+    schedule: Callable[[int], float], steps: int, ax: Axes | None = None
+) -> Axes:
     """Draw the values of a schedule, or any callable of the step, at steps 0 to `steps` - 1.
 
     Parameters
@@ -278,7 +287,7 @@ class SVG(str):
     '<svg></svg>'
     """
 
-    def __new__(cls, text: str = "") -> "SVG":
+    def __new__(cls, text: str = "") -> SVG:
         """Return `text` as a picture."""
         return super().__new__(cls, text)
 
@@ -369,7 +378,7 @@ def dead_fractions(model: Any, x: ArrayLike) -> dict[str, float]:
     return {path: float(1 - units.mean()) for path, units in fired.items()}
 
 
-def dead_units(model: Any, x: ArrayLike, ax: "Axes | None" = None) -> "Axes":
+def dead_units(model: Any, x: ArrayLike, ax: Axes | None = None) -> Axes:
     """Draw for each ReLU layer the fraction of its units that are 0 for every sample.
 
     Parameters
@@ -412,12 +421,12 @@ def dead_units(model: Any, x: ArrayLike, ax: "Axes | None" = None) -> "Axes":
     return ax
 
 
-def new_axes(figsize: tuple[float, float] = (6.4, 4.0)) -> "Axes":
+def new_axes(figsize: tuple[float, float] = (6.4, 4.0)) -> Axes:
     """Return the axes of a new figure."""
     return _subplots(1, 1, figsize=figsize)[1].item()
 
 
-def _subplots(rows: int, columns: int, **options: Any) -> "tuple[Figure, np.ndarray]":
+def _subplots(rows: int, columns: int, **options: Any) -> tuple[Figure, np.ndarray]:
     """Return a new figure and its panels, in the style that all pictures here share."""
     try:
         import matplotlib.pyplot as plt

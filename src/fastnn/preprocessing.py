@@ -17,18 +17,25 @@ become float32. Statistics are computed and applied in float64, so that float32 
 one unit in the last place, however far from 0 the data lie.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastnn._door.arrays import as_array
-from fastnn._door.numbers import positive
+from fastnn._door.arrays import as_any, as_array
+from fastnn._door.numbers import integer, positive
+from fastnn._typing import Array
 
 Axis = int | Sequence[int] | None
 
 __all__ = ["Statistics", "center", "continue_rows", "rescale", "standardize"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 class Statistics(NamedTuple):
@@ -40,10 +47,10 @@ class Statistics(NamedTuple):
         Shapes that broadcast with the data; that of one row for ``axis=0``.
     """
 
-    shift: np.ndarray
-    scale: np.ndarray
+    shift: Array
+    scale: Array
 
-    def apply(self, x: ArrayLike) -> np.ndarray:
+    def apply(self, x: ArrayLike) -> Array:
         """Return ``(x - shift) / scale``.
 
         Parameters
@@ -75,7 +82,7 @@ class Statistics(NamedTuple):
         y /= self.scale
         return y.astype(_result_dtype(x), copy=False)
 
-    def invert(self, x: ArrayLike) -> np.ndarray:
+    def invert(self, x: ArrayLike) -> Array:
         """Return ``x * scale + shift``, the data that `apply` turns into `x`.
 
         Parameters
@@ -107,7 +114,7 @@ class Statistics(NamedTuple):
         y += self.shift
         return y.astype(_result_dtype(x), copy=False)
 
-    def _fitting(self, x: ArrayLike) -> np.ndarray:
+    def _fitting(self, x: ArrayLike) -> Array:
         x = as_array(x, "x")
         try:
             fits = np.broadcast_shapes(x.shape, self.shift.shape) == x.shape
@@ -118,7 +125,7 @@ class Statistics(NamedTuple):
         return x
 
 
-def center(x: ArrayLike, axis: Axis = 0) -> tuple[np.ndarray, Statistics]:
+def center(x: ArrayLike, axis: Axis = 0) -> tuple[Array, Statistics]:
     r"""Subtract the mean: :math:`x - \bar x`.
 
     Parameters
@@ -157,7 +164,7 @@ def center(x: ArrayLike, axis: Axis = 0) -> tuple[np.ndarray, Statistics]:
     return _result(x, axes, mean, np.ones_like(mean))
 
 
-def standardize(x: ArrayLike, axis: Axis = 0) -> tuple[np.ndarray, Statistics]:
+def standardize(x: ArrayLike, axis: Axis = 0) -> tuple[Array, Statistics]:
     r"""Subtract the mean and divide by the standard deviation: :math:`(x - \bar x) / \sigma`.
 
     The result has mean 0 and variance 1; where all values are equal it is 0.
@@ -208,7 +215,7 @@ def standardize(x: ArrayLike, axis: Axis = 0) -> tuple[np.ndarray, Statistics]:
     return _result(x, axes, mean, np.where(low == high, 1, scale))
 
 
-def rescale(x: ArrayLike, axis: Axis = 0) -> tuple[np.ndarray, Statistics]:
+def rescale(x: ArrayLike, axis: Axis = 0) -> tuple[Array, Statistics]:
     r"""Map the range of the data to [-1, 1]: :math:`(x - m) / r`.
 
     Here :math:`m` is the middle and :math:`r` the half width of the range from minimum to maximum.
@@ -252,7 +259,7 @@ def rescale(x: ArrayLike, axis: Axis = 0) -> tuple[np.ndarray, Statistics]:
     return _result(x, axes, middle, np.where(half == 0, 1, half))
 
 
-def continue_rows(sequence: ArrayLike, batch_size: int, steps: int) -> np.ndarray:
+def continue_rows(sequence: ArrayLike, batch_size: int, steps: int) -> Array:
     """Cut one long sequence into batches whose rows continue those of the batch before.
 
     The sequence is parted into `batch_size` stretches of equal length, and these into windows of
@@ -290,7 +297,7 @@ def continue_rows(sequence: ArrayLike, batch_size: int, steps: int) -> np.ndarra
            [ 3,  4,  5],
            [ 9, 10, 11]])
     """
-    x = np.asarray(sequence)
+    x = as_any(sequence, "sequence")
     batch, steps = positive("batch_size", batch_size), positive("steps", steps)
     windows = len(x) // (batch * steps) if x.ndim else 0
     if windows == 0:
@@ -302,15 +309,16 @@ def continue_rows(sequence: ArrayLike, batch_size: int, steps: int) -> np.ndarra
     return stretches.swapaxes(0, 1).reshape(windows * batch, steps, *x.shape[1:])
 
 
-def _result_dtype(x: np.ndarray) -> np.dtype:
+def _result_dtype(x: Array) -> np.dtype:
     double = x.dtype.kind == "f" and x.dtype.itemsize >= 8
     return np.dtype(np.float64 if double else np.float32)
 
 
-def _range(x: Any, axis: Axis) -> tuple[np.ndarray, tuple[int, ...], np.ndarray, np.ndarray]:
+def _range(x: Any, axis: Axis) -> tuple[Array, tuple[int, ...], Array, Array]:
     """Return `x` as an array, the axes, and minimum and maximum with those axes kept."""
     x = as_array(x, "x")
-    axes = range(x.ndim) if axis is None else axis
+    axes = range(x.ndim) if axis is None else axis if np.iterable(axis) else (axis,)
+    axes = [integer("axis", one, -x.ndim, x.ndim - 1) for one in axes]
     axes = np.lib.array_utils.normalize_axis_tuple(axes, x.ndim, "axis")
     if any(x.shape[i] == 0 for i in axes):
         raise ValueError(f"x: expected at least one element along axis {axis}, got shape {x.shape}")
@@ -320,7 +328,7 @@ def _range(x: Any, axis: Axis) -> tuple[np.ndarray, tuple[int, ...], np.ndarray,
     return x, axes, low, high
 
 
-def _mean(x: np.ndarray, axes: tuple[int, ...], low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def _mean(x: Array, axes: tuple[int, ...], low: Array, high: Array) -> Array:
     """Return the mean, exactly the value itself where all values are equal."""
     mean = x.mean(axes, dtype=np.float64, keepdims=True)
     mean += np.subtract(x, mean, dtype=np.float64).mean(axes, keepdims=True)
@@ -328,8 +336,8 @@ def _mean(x: np.ndarray, axes: tuple[int, ...], low: np.ndarray, high: np.ndarra
 
 
 def _result(
-    x: np.ndarray, axes: tuple[int, ...], shift: np.ndarray, scale: np.ndarray
-) -> tuple[np.ndarray, Statistics]:
+    x: Array, axes: tuple[int, ...], shift: Array, scale: Array
+) -> tuple[Array, Statistics]:
     # Leading axes of length 1 are of no use to broadcasting; without them a single row fits too.
     leading = next((i for i in range(x.ndim) if i not in axes), x.ndim)
     rows = shift.shape[leading:]

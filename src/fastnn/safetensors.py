@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from fastnn._door.arrays import describe, view
+from fastnn._door.arrays import as_any, describe
+from fastnn._typing import Array
 
 __all__ = ["load_safetensors", "read_safetensors", "save_safetensors"]
 
-Array = NDArray[Any]
 
 _DTYPES = {
     "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "u2", "I16": "i2", "F16": "f2", "U32": "u4",
@@ -70,6 +70,8 @@ def save_safetensors(
     array([[1., 0.],
            [0., 1.]])
     """
+    if not isinstance(tensors, Mapping):
+        raise TypeError(f"tensors: expected a mapping of names to arrays, got {describe(tensors)}")
     header: dict[str, Any] = {}
     if metadata:
         for key, text in metadata.items():
@@ -96,10 +98,7 @@ def _as_stored(name: str, tensor: Any) -> Array:
     """Return an array as it is written: C-contiguous and little-endian."""
     if not isinstance(name, str) or name == "__metadata__":
         raise TypeError(f"tensors: expected names that are strings of one's own, got {name!r}")
-    array = view(tensor)
-    array = np.asarray(tensor) if array is None else array
-    if array.dtype.newbyteorder("=") not in _NAMES:
-        raise TypeError(f"{name}: expected one of {', '.join(_DTYPES)}, got {describe(array)}")
+    array = as_any(tensor, name, _NAMES)
     # ascontiguousarray gives a scalar an axis
     return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)
 

@@ -14,16 +14,25 @@ warmup(schedule=cosine_decay(initial=0.1, steps=900, final=0.0), steps=100)
 PyTorch's schedulers give the same values up to rounding, except where Notes say otherwise.
 """
 
+from __future__ import annotations
+
 import inspect
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from fastnn._door.numbers import number
+from fastnn._door.numbers import (
+    above_0,
+    any_number,
+    at_least_0,
+    choice,
+    fraction,
+    integer,
+    positive,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +41,10 @@ __all__ = [
     "Schedule", "constant", "cosine_decay", "cyclic", "exponential_decay", "inverse_time_decay",
     "linear", "one_cycle", "piecewise_constant", "polynomial_decay", "step_decay", "warmup",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,7 +56,7 @@ class Schedule:
 
     def __call__(self, step: float) -> float:
         """Return the value; TypeError if `step` is no number, ValueError unless 0 ≤ step < ∞."""
-        number("step", step)
+        at_least_0("step", step)
         return float(self.formula(step, *self.arguments))
 
     def __repr__(self) -> str:
@@ -51,7 +64,7 @@ class Schedule:
         arguments = (f"{key}={value!r}" for key, value in zip(names, self.arguments, strict=True))
         return f"{self.formula.__name__.removeprefix('_')}({', '.join(arguments)})"
 
-    def plot(self, steps: int, ax: "Axes | None" = None) -> "Axes":
+    def plot(self, steps: int, ax: Axes | None = None) -> Axes:
         """Draw the values of steps 0 to `steps` - 1.
 
         Parameters
@@ -77,7 +90,7 @@ class Schedule:
         """
         from fastnn.plot import schedule_values
 
-        return schedule_values(self, _count("steps", steps), ax)
+        return schedule_values(self, positive("steps", steps), ax)
 
 
 def constant(v: float) -> Schedule:
@@ -99,7 +112,7 @@ def constant(v: float) -> Schedule:
     >>> schedules.constant(0.1)(1000)
     0.1
     """
-    return Schedule(_constant, (_finite("v", v),))
+    return Schedule(_constant, (any_number("v", v),))
 
 
 def _constant(t: float, v: float) -> float:
@@ -129,7 +142,7 @@ def exponential_decay(initial: float, k: float) -> Schedule:
     >>> round(schedules.exponential_decay(0.1, k=0.01)(100), 6)
     0.036788
     """
-    return Schedule(_exponential_decay, (_finite("initial", initial), number("k", k)))
+    return Schedule(_exponential_decay, (any_number("initial", initial), at_least_0("k", k)))
 
 
 def _exponential_decay(t: float, initial: float, k: float) -> float:
@@ -155,7 +168,7 @@ def inverse_time_decay(initial: float, k: float) -> Schedule:
     >>> schedules.inverse_time_decay(0.1, k=0.01)(100)
     0.05
     """
-    return Schedule(_inverse_time_decay, (_finite("initial", initial), number("k", k)))
+    return Schedule(_inverse_time_decay, (any_number("initial", initial), at_least_0("k", k)))
 
 
 def _inverse_time_decay(t: float, initial: float, k: float) -> float:
@@ -183,8 +196,8 @@ def step_decay(initial: float, factor: float, every: int) -> Schedule:
     >>> [schedules.step_decay(1.0, factor=0.5, every=2)(step) for step in range(5)]
     [1.0, 1.0, 0.5, 0.5, 0.25]
     """
-    factor = number("factor", factor, high=1)
-    return Schedule(_step_decay, (_finite("initial", initial), factor, _count("every", every)))
+    factor = fraction("factor", factor)
+    return Schedule(_step_decay, (any_number("initial", initial), factor, positive("every", every)))
 
 
 def _step_decay(t: float, initial: float, factor: float, every: int) -> float:
@@ -212,7 +225,8 @@ def linear(start: float, end: float, steps: int) -> Schedule:
     >>> [round(schedules.linear(0.5, 0.9, steps=2)(step), 3) for step in range(4)]
     [0.5, 0.7, 0.9, 0.9]
     """
-    return Schedule(_linear, (_finite("start", start), _finite("end", end), _count("steps", steps)))
+    start, end = any_number("start", start), any_number("end", end)
+    return Schedule(_linear, (start, end, positive("steps", steps)))
 
 
 def _linear(t: float, start: float, end: float, steps: int) -> float:
@@ -246,8 +260,8 @@ def polynomial_decay(
     >>> [schedules.polynomial_decay(1.0, steps=2, power=2)(step) for step in range(4)]
     [1.0, 0.25, 0.0, 0.0]
     """
-    initial, final = _finite("initial", initial), _finite("final", final)
-    steps, power = _count("steps", steps), number("power", power)
+    initial, final = any_number("initial", initial), any_number("final", final)
+    steps, power = positive("steps", steps), at_least_0("power", power)
     return Schedule(_polynomial_decay, (initial, steps, final, power))
 
 
@@ -283,8 +297,8 @@ def cosine_decay(initial: float, steps: int, final: float = 0.0) -> Schedule:
     >>> [round(schedules.cosine_decay(1.0, steps=4)(step), 4) for step in range(6)]
     [1.0, 0.8536, 0.5, 0.1464, 0.0, 0.0]
     """
-    initial, final = _finite("initial", initial), _finite("final", final)
-    return Schedule(_cosine_decay, (initial, _count("steps", steps), final))
+    initial, final = any_number("initial", initial), any_number("final", final)
+    return Schedule(_cosine_decay, (initial, positive("steps", steps), final))
 
 
 def _cosine_decay(t: float, initial: float, steps: int, final: float) -> float:
@@ -321,7 +335,7 @@ def warmup(schedule: Callable[[float], float], steps: int) -> Schedule:
     """
     if not callable(schedule):
         raise TypeError(f"schedule: expected a schedule, got {schedule!r}")
-    return Schedule(_warmup, (schedule, _count("steps", steps, least=0)))
+    return Schedule(_warmup, (schedule, integer("steps", steps, 0)))
 
 
 def _warmup(t: float, schedule: Callable[[float], float], steps: int) -> float:
@@ -368,12 +382,11 @@ def cyclic(
     >>> [schedule(step) for step in range(9)]
     [0.0, 0.5, 1.0, 0.5, 0.0, 0.25, 0.5, 0.25, 0.0]
     """
-    base, peak = _finite("base", base), _finite("peak", peak)
-    up = _count("step_size_up", step_size_up)
-    down = up if step_size_down is None else _count("step_size_down", step_size_down)
-    if mode not in ("triangular", "triangular2", "exp_range"):
-        raise ValueError(f"mode: expected triangular, triangular2 or exp_range, got {mode!r}")
-    return Schedule(_cyclic, (base, peak, up, down, mode, number("gamma", gamma, high=1)))
+    base, peak = any_number("base", base), any_number("peak", peak)
+    up = positive("step_size_up", step_size_up)
+    down = up if step_size_down is None else positive("step_size_down", step_size_down)
+    choice("mode", mode, ("triangular", "triangular2", "exp_range"))
+    return Schedule(_cyclic, (base, peak, up, down, mode, fraction("gamma", gamma)))
 
 
 def _cyclic(
@@ -424,13 +437,10 @@ def one_cycle(
     >>> [round(schedule(step), 6) for step in (0, 29, 99, 1000)]
     [0.04, 1.0, 4e-06, 4e-06]
     """
-    pct_start = number("pct_start", pct_start, high=1)
-    div_factor = _finite("div_factor", div_factor)
-    final_div_factor = _finite("final_div_factor", final_div_factor)
-    for name, factor in ("div_factor", div_factor), ("final_div_factor", final_div_factor):
-        if factor <= 0:
-            raise ValueError(f"{name}: expected a number > 0, got {factor}")
-    peak, total_steps = _finite("peak", peak), _count("total_steps", total_steps)
+    pct_start = fraction("pct_start", pct_start)
+    div_factor = above_0("div_factor", div_factor)
+    final_div_factor = above_0("final_div_factor", final_div_factor)
+    peak, total_steps = any_number("peak", peak), positive("total_steps", total_steps)
     return Schedule(_one_cycle, (peak, total_steps, pct_start, div_factor, final_div_factor))
 
 
@@ -472,8 +482,8 @@ def piecewise_constant(boundaries: Sequence[int], values: Sequence[float]) -> Sc
     >>> [schedule(step) for step in range(6)]
     [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
     """
-    boundaries = tuple(_count("boundaries", boundary) for boundary in boundaries)
-    values = tuple(_finite("values", value) for value in values)
+    boundaries = tuple(positive("boundaries", boundary) for boundary in boundaries)
+    values = tuple(any_number("values", value) for value in values)
     if any(a >= b for a, b in pairwise(boundaries)):
         raise ValueError(f"boundaries: expected increasing steps, got {boundaries}")
     if len(values) != len(boundaries) + 1:
@@ -483,15 +493,3 @@ def piecewise_constant(boundaries: Sequence[int], values: Sequence[float]) -> Sc
 
 def _piecewise_constant(t: float, boundaries: tuple[int, ...], values: tuple[float, ...]) -> float:
     return values[bisect_right(boundaries, t)]
-
-
-def _finite(name: str, value: float) -> float:
-    return number(name, value, -math.inf)
-
-
-def _count(name: str, value: int, least: int = 1) -> int:
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise TypeError(f"{name}: expected an integer, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name}: expected an integer >= {least}, got {value}")
-    return int(value)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from fastnn._typing import Array
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+INT64 = np.dtype(np.int64)
 
 
 def describe(obj: Any) -> str:
@@ -20,10 +21,13 @@ def describe(obj: Any) -> str:
     return f"{type(obj).__module__}.{type(obj).__qualname__}".removeprefix("builtins.")
 
 
-def view(obj: Any) -> NDArray[Any] | None:
+def view(obj: Any) -> Array | None:
     """An array on the memory of `obj`, without a copy; None if it offers none."""
     if isinstance(obj, np.ndarray):
         return obj
+    negated = getattr(obj, "is_neg", None)  # of PyTorch: then memory has the values' opposites
+    if callable(negated) and negated():
+        return None
     if isinstance(obj, np.generic):  # has the buffer protocol, but on a copy
         return None
     if hasattr(obj, "__dlpack__"):
@@ -38,7 +42,21 @@ def view(obj: Any) -> NDArray[Any] | None:
         return None
 
 
-def as_target(obj: Any, name: str) -> NDArray[Any]:
+def is_masked(obj: Any) -> bool:
+    """Whether an array has a mask, which everything here would drop."""
+    # looked for in subclasses alone, since NumPy imports its masked arrays when they are asked for
+    subclass = isinstance(obj, np.ndarray) and type(obj) is not np.ndarray
+    return subclass and isinstance(obj, np.ma.MaskedArray)
+
+
+def _refuse_mask(name: str) -> NoReturn:
+    raise TypeError(
+        f"{name}: expected an array without a mask, got a masked array; {name}.filled(value) or "
+        f"{name}.compressed()"
+    )
+
+
+def as_target(obj: Any, name: str) -> Array:
     """View an array that is to be changed in place, without ever copying it.
 
     Parameters
@@ -58,7 +76,7 @@ def as_target(obj: Any, name: str) -> NDArray[Any]:
     Raises
     ------
     TypeError
-        If `obj` is no such object, or its dtype is neither float32 nor float64.
+        If `obj` is no such object, or masked, or its dtype is neither float32 nor float64.
     ValueError
         If it is read-only, strided, unaligned or byte-swapped.
 
@@ -76,6 +94,8 @@ def as_target(obj: Any, name: str) -> NDArray[Any]:
             f"{name}: expected an array in CPU memory (NumPy, the buffer protocol or __dlpack__), "
             f"got {describe(obj)}"
         )
+    if is_masked(target):
+        _refuse_mask(name)
     if target.dtype.kind != "f" or target.dtype.itemsize not in (4, 8):
         raise TypeError(f"{name}: expected dtype float32 or float64, got {target.dtype}")
     if not target.dtype.isnative:
@@ -92,26 +112,153 @@ def as_target(obj: Any, name: str) -> NDArray[Any]:
     return target
 
 
-def as_array(obj: Any, name: str) -> NDArray[Any]:
+def as_any(
+    obj: Any, name: str, dtypes: Mapping[np.dtype[Any], str] | None = None
+) -> Array:
+    """View an array that is only read, whatever its dtype and order.
+
+    Parameters
+    ----------
+    obj : array_like
+        Anything that :func:`as_target` takes, read-only ones too, or a nested sequence.
+    name : str
+        What to call it in an error message.
+    dtypes : mapping of numpy.dtype to str, optional
+        What dtypes it may have, and their names.
+
+    Raises
+    ------
+    TypeError
+        If `obj` is no array, or masked, or has another dtype.
+    """
+    array = view(obj)
+    if array is None:
+        masked = isinstance(obj, (list, tuple)) and any(map(is_masked, obj))
+        try:
+            array = None if masked else np.asarray(obj)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise TypeError(f"{name}: expected an array, got {describe(obj)}: {error}") from None
+    if array is None or is_masked(array):
+        _refuse_mask(name)
+    if dtypes is not None and array.dtype.newbyteorder("=") not in dtypes:
+        wanted = ", ".join(dtypes.values())
+        raise TypeError(f"{name}: expected one of {wanted}, got {describe(array)}")
+    return array
+
+
+def as_array(obj: Any, name: str) -> Array:
     """View an array of real numbers that is only read, whatever its dtype and order.
 
     Raises
     ------
     TypeError
-        If `obj` is no array of real numbers.
+        If `obj` is no array of real numbers, or masked.
     """
-    array = view(obj)
-    if array is None:
-        try:
-            array = np.asarray(obj)
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise TypeError(f"{name}: expected an array, got {describe(obj)}: {error}") from None
+    array = as_any(obj, name)
+    if array.dtype.kind == "O" and type(obj).__module__.partition(".")[0] == "pandas":
+        array = _of_columns(obj, name)
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name}: expected real numbers, got {describe(obj)} ({array.dtype})")
+        what = f"{describe(obj)} ({array.dtype})"
+        raise TypeError(f"{name}: expected real numbers, got {what}{_way_out(obj, array, name)}")
     return array
 
 
-def convert(obj: Any, name: str, dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
+def _of_columns(obj: Any, name: str) -> Array:
+    """Convert what pandas gives as objects: columns of several dtypes, or of those with NA."""
+    if not hasattr(obj, "columns"):
+        types = [obj.dtype]
+        if types[0].kind not in "biuf":
+            return np.asarray(obj)
+    else:
+        types = list(obj.dtypes)
+        wrong = [f"{column!r} ({dtype})" for column, dtype in zip(obj.columns, types, strict=True)
+                 if dtype.kind not in "biuf"]
+        if wrong:
+            raise TypeError(
+                f"{name}: expected columns of real numbers, got {', '.join(wrong)}; "
+                f"{name}.select_dtypes('number') leaves them out"
+            )
+    dtype = np.result_type(*(getattr(dtype, "numpy_dtype", dtype) for dtype in types))
+    try:
+        return np.asarray(obj.to_numpy(dtype))
+    except ValueError as error:
+        raise ValueError(f"{name}: expected no missing values, got {error}") from None
+
+
+def _way_out(obj: Any, array: Array, name: str) -> str:
+    """The end of a message: how to make numbers of what are none."""
+    if hasattr(obj, "toarray"):  # a sparse matrix of SciPy
+        return f"; {name}.toarray() is an array"
+    text = array.dtype.kind in "SUT" or (
+        array.dtype.kind == "O" and all(isinstance(item, str) for item in array.flat)
+    )
+    if text and array.size and array.ndim:
+        return f"; np.unique({name}, return_inverse=True)[1] numbers them"
+    return ""
+
+
+def as_integers(obj: Any, name: str, count: int = 2**63, *, bools: bool = False) -> Array:
+    """View an array of integers as C-contiguous int64, converting it if need be.
+
+    Parameters
+    ----------
+    obj : array_like
+        Of integers, of any dtype.
+    name : str
+        What to call it in an error message.
+    count : int
+        End of their range, for the message about those that int64 does not have; not checked else.
+    bools : bool
+        Whether True and False will do.
+
+    Raises
+    ------
+    TypeError
+        If `obj` is no array of integers.
+    ValueError
+        If an integer is too large for int64.
+    """
+    array = as_array(obj, name)
+    if array.dtype.kind not in ("biu" if bools else "iu"):
+        whole = array.dtype.kind == "f" and array.size and bool((array == np.rint(array)).all())
+        way_out = f"; {name}.astype(int) makes them" if whole else ""
+        raise TypeError(f"{name}: expected integers, got dtype {array.dtype}{way_out}")
+    if array.dtype.kind == "u" and array.size and (largest := int(array.max())) >= 2**63:
+        raise ValueError(f"{name}: expected integers in [0, {count}), got {largest}")
+    return _required(array, INT64)
+
+
+def as_indices(obj: Any, name: str, count: int) -> Array:
+    """View an array of integers from 0 to `count` - 1 as C-contiguous int64.
+
+    Raises
+    ------
+    TypeError
+        If `obj` is no array of integers.
+    ValueError
+        If one is out of range.
+
+    Examples
+    --------
+    >>> as_indices([2, 0], "x", 3)
+    array([2, 0])
+    """
+    array = as_integers(obj, name, count)
+    if array.size and not (array.min() >= 0 and array.max() < count):
+        raise ValueError(
+            f"{name}: expected indices from 0 to {count - 1}, got {array.min()} to {array.max()}"
+        )
+    return array
+
+
+def _required(array: Array, dtype: np.dtype[Any]) -> Array:
+    """Return the array, or a copy that is of a dtype, C-contiguous and aligned."""
+    if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
+        return array
+    return np.require(array, dtype, ["C", "A"])
+
+
+def convert(obj: Any, name: str, dtype: np.dtype[Any] | None = None) -> Array:
     """View an array that is only read, converting it if need be.
 
     Parameters
@@ -144,9 +291,7 @@ def convert(obj: Any, name: str, dtype: np.dtype[Any] | None = None) -> NDArray[
     if dtype is None:
         keep = array.dtype.kind == "f" and array.dtype.itemsize in (4, 8)
         dtype = array.dtype.newbyteorder("=") if keep else np.dtype(np.float64)
-    if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
-        return array
-    return np.require(array, dtype, ["C", "A"])
+    return _required(array, dtype)
 
 
 def as_floats(names: Sequence[str], arrays: Sequence[Any], optional: int) -> tuple[Any, ...]:
@@ -168,9 +313,9 @@ def as_output(
     out: Any,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
-    inputs: Sequence[NDArray[Any] | None],
+    inputs: Sequence[Array | None],
     in_place: bool,
-) -> NDArray[Any]:
+) -> Array:
     """View `out` as :func:`output` does, or tell what keeps it from taking the result."""
     y = as_target(out, "out")
     if y.dtype != dtype:
@@ -221,7 +366,15 @@ def sort_memory(
     return first, last
 
 
-def expect_shape(name: str, array: NDArray[Any] | None, shape: tuple[int, ...]) -> None:
+def as_list(obj: Any, name: str) -> list[Any]:
+    """Return the members of a list of arrays; TypeError for what is none, such as an array."""
+    one = isinstance(obj, Mapping) or view(obj) is not None
+    if one or not isinstance(obj, Iterable):
+        raise TypeError(f"{name}: expected a list of arrays, got {describe(obj)}")
+    return list(obj)
+
+
+def expect_shape(name: str, array: Array | None, shape: tuple[int, ...]) -> None:
     """Raise ValueError unless the array, if there is one, has this shape."""
     if array is not None and array.shape != shape:
         raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")

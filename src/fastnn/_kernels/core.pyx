@@ -10,6 +10,8 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
+from fastnn._door.numbers import integer
+
 cdef extern from "stdlib.h" nogil:
     int posix_memalign(void **out, size_t alignment, size_t size)
 
@@ -98,22 +100,17 @@ def set_num_threads(n):
     Parameters
     ----------
     n : int
-        At least 1. Work too small to share runs on one thread whatever the limit.
+        From 1 to 1024. Work too small to share runs on one thread whatever the limit.
 
     Raises
     ------
     TypeError
         If `n` is not an integer.
     ValueError
-        If `n` is less than 1.
+        If `n` is out of range.
     """
     global fastnn_threads
-    if isinstance(n, bool) or not hasattr(n, "__index__"):
-        raise TypeError(f"n: expected an integer, got {type(n).__name__}")
-    n = n.__index__()
-    if n < 1 or n > 1024:
-        raise ValueError(f"n: expected a number of threads from 1 to 1024, got {n}")
-    fastnn_threads = n
+    fastnn_threads = integer("n", n, 1, 1024)
 
 
 def get_num_threads():

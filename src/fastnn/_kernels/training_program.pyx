@@ -56,7 +56,7 @@ cdef Form form_of(value):
 cdef bint has_form(object array, const Form *form, cnp.npy_intp rows):
     """Whether kernels can read `array` as it is: that many samples of that form."""
     cdef int i
-    if not cnp.PyArray_Check(array) or cnp.PyArray_TYPE(array) != form.typenum:
+    if not cnp.PyArray_CheckExact(array) or cnp.PyArray_TYPE(array) != form.typenum:
         return False
     if cnp.PyArray_NDIM(array) != form.ndim + 1 or cnp.PyArray_DIM(array, 0) != rows:
         return False
@@ -132,7 +132,7 @@ cdef class TrainingProgram(Program):
         And whether the model is still as it was planned.
         """
         cdef cnp.npy_intp rows
-        if (self.version.value != self.planned or not cnp.PyArray_Check(x)
+        if (self.version.value != self.planned or not cnp.PyArray_CheckExact(x)
                 or cnp.PyArray_NDIM(x) == 0):
             return False
         rows = cnp.PyArray_DIM(x, 0)

@@ -30,6 +30,7 @@ cdef extern from "Python.h":
 cdef extern from "numpy/arrayobject.h" nogil:
     ctypedef struct PyArrayObject
     bint PyArray_Check(PyObject *item)
+    bint PyArray_CheckExact(PyObject *item)
     int PyArray_TYPE(PyArrayObject *array)
     bint PyArray_CHKFLAGS(PyArrayObject *array, int flags)
     bint PyArray_ISNOTSWAPPED(PyArrayObject *array)
@@ -449,7 +450,8 @@ cdef class UpdateTable:
                 continue
             if r.skipped:
                 r.skipped, self.gradients_moved = False, True
-            if not fits(item, r, NPY_ARRAY_CARRAY_RO):
+            # arrays of a subclass, such as masked ones, take the way through the door
+            if not (PyArray_CheckExact(item) and fits(item, r, NPY_ARRAY_CARRAY_RO)):
                 if converted is None:
                     converted = list(self.gradients)
                 converted[i] = self._convert(i, <object>item)

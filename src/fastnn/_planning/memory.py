@@ -3,10 +3,11 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from fastnn._typing import Array
 
 
-def aligned_zeros(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+def aligned_zeros(size: int, dtype: np.dtype[Any]) -> Array:
     """Return `size` zeros that start at a multiple of 64 bytes, a cache line."""
     memory = np.zeros(size * dtype.itemsize + 64, np.uint8)
     start = -memory.ctypes.data % 64

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Any
 
+from fastnn._door.numbers import shape as checked
 from fastnn._planning.builder import Operation, Room, Value
 from fastnn._planning.schedule import Schedule
 
 
 def known_shape(layer: Any, given: Any) -> tuple[int, ...]:
     if given is not None:
-        extents = (given,) if isinstance(given, Integral) else tuple(given)
-        if not all(isinstance(n, Integral) and n >= 0 for n in extents):
-            raise ValueError(f"input_shape: expected integers >= 0, got {given!r}")
-        return tuple(map(int, extents))
+        return checked("input_shape", given)
     if (shape := layer.input_shape()) is not None:
         return shape
     last: tuple[int, ...] | None = layer._built().last_shape

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Any
 
+from fastnn._door.numbers import positive
 from fastnn._kernels.program import Memory, Program, Version
 from fastnn._planning.schedule import Schedule
 from fastnn.introspection.graph import known_shape, shape_text
@@ -32,13 +32,10 @@ def summary(layer: Any, batch_size: int = 1, input_shape: tuple[int, ...] | None
     ValueError
         If the shape is not known or does not fit, or `batch_size` is not positive.
     """
-    if not isinstance(batch_size, Integral) or isinstance(batch_size, bool):
-        raise TypeError(f"batch_size: expected an integer, got {batch_size!r}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size: expected a positive integer, got {batch_size}")
+    batch_size = positive("batch_size", batch_size)
     schedule = layer._schedule(known_shape(layer, input_shape), training=True)
     program = Program(schedule, Memory(), Version())
-    program.reserve(int(batch_size))
+    program.reserve(batch_size)
     kept = _kept_bytes(schedule, batch_size)
     header = ("layer", "output", "parameters", "bytes kept for backward")
     rows = [("x", shape_text(schedule.x.shape, batch_size), "", f"{kept.get(None, 0):,}")]

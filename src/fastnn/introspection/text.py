@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastnn._door.numbers import choice
 from fastnn._planning.builder import BACKWARD, FORWARD, GRADIENT
 from fastnn.introspection.graph import Graph, known_shape
 from fastnn.introspection.svg import draw
@@ -32,8 +33,7 @@ def graph(layer: Any, format: str = "text", input_shape: tuple[int, ...] | None 
         If the format is unknown, or the shape is not known or does not fit.
     """
     formats = {"text": _text, "dot": _dot, "svg": draw}
-    if format not in formats:
-        raise ValueError(f"format: expected one of {', '.join(formats)}, got {format!r}")
+    choice("format", format, formats)
     schedule = layer._schedule(known_shape(layer, input_shape), training=True)
     return formats[format](Graph(layer, schedule))
 

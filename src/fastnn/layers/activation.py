@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from fastnn._door.numbers import number
+from fastnn._door.numbers import at_least_0, choice
 from fastnn.layers.base import Layer, option, rows_and_columns
 
 
 def _approximate(name, value):
-    if value not in ("none", "tanh"):
-        raise ValueError(f"{name}: expected 'none' or 'tanh', got {value!r}")
-    return value
+    return choice(name, value, ("none", "tanh"))
 
 
 class _Activation(Layer):
@@ -64,12 +62,12 @@ class LeakyReLU(_Activation):
 
     Raises
     ------
-    ValueError
-        If `negative_slope` is negative or not finite.
+    TypeError, ValueError
+        If `negative_slope` is no number, negative or not finite.
     """
 
     _kernel = "leaky_relu"
-    negative_slope = option(number)
+    negative_slope = option(at_least_0)
 
     @property
     def _alpha(self):

@@ -13,13 +13,14 @@ from weakref import ref
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastnn._door.arrays import Array
-from fastnn._door.numbers import generator
+from fastnn._door.arrays import as_any
+from fastnn._door.numbers import float_dtype, generator
 from fastnn._kernels.door import as_input, empty
 from fastnn._kernels.program import Program
 from fastnn._planning.builder import BACKWARD, FORWARD, Builder, Value
 from fastnn._planning.schedule import Schedule
 from fastnn._planning.watched import Watched
+from fastnn._typing import Array
 from fastnn.introspection import graph, summary
 from fastnn.layers.model import Model, Pending, build, new_random_state
 from fastnn.layers.parameter import Buffer, Entry, Initializer, Parameter, mark_gradients
@@ -27,17 +28,6 @@ from fastnn.layers.parameter import Buffer, Entry, Initializer, Parameter, mark_
 Shape = tuple[int, ...]
 Arrays = dict[str, Array]  # of the caller, by the slots of a program
 Self = TypeVar("Self", bound="Layer")
-
-
-def as_dtype(dtype: Any) -> np.dtype[Any]:
-    """Return float32 or float64, or raise."""
-    try:
-        result = np.dtype(dtype)
-    except TypeError:
-        result = None
-    if result not in (np.float32, np.float64):
-        raise TypeError(f"dtype: expected float32 or float64, got {dtype!r}")
-    return result
 
 
 class option:
@@ -136,7 +126,7 @@ class Layer(Watched):
         self._buffers: dict[str, Buffer] = {}
         self._absent: set[str] = set()
         self._parameters: dict[str, Parameter] = {}
-        self._dtype = None if dtype is None else as_dtype(dtype)
+        self._dtype = None if dtype is None else float_dtype(dtype)
         self._rng = None if rng is None else generator(rng)
         self._random_state: Array | None = None
         # set when its arrays get their place: the stream of random numbers, and the lock
@@ -613,7 +603,7 @@ def _own(builder: Builder, y: Value, x: Value) -> Value:
 
 
 def _fitting(result: Any, expected: Array, layer: Layer) -> Array:
-    result = np.asarray(result)
+    result = as_any(result, type(layer).__name__)
     if result.shape != expected.shape:
         raise ValueError(
             f"{type(layer).__name__}: expected a result of shape {expected.shape}, "

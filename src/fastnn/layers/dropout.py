@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-from math import inf
-
-from fastnn._door.numbers import number
+from fastnn._door.numbers import fraction
 from fastnn.layers.base import Layer, option, rows_and_columns
-
-
-def probability(name, value):
-    """Return `value` as a float in [0, 1], or raise."""
-    result = number(name, value, -inf, inf)
-    if not 0 <= result <= 1:
-        raise ValueError(f"{name}: expected a probability in [0, 1], got {value}")
-    return result
 
 
 class Dropout(Layer):
@@ -29,8 +19,8 @@ class Dropout(Layer):
 
     Raises
     ------
-    ValueError
-        If `p` is not in [0, 1].
+    TypeError, ValueError
+        If `p` is no number in [0, 1].
 
     Notes
     -----
@@ -38,7 +28,7 @@ class Dropout(Layer):
     element and forward pass, so that it is the same whatever the number of threads.
     """
 
-    p = option(probability)
+    p = option(fraction)
 
     def __init__(self, p=0.5, *, dtype=None, rng=None):
         super().__init__(dtype=dtype, rng=rng)

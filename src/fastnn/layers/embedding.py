@@ -7,7 +7,8 @@ from functools import partial
 import numpy as np
 
 from fastnn import initializers
-from fastnn._door.numbers import positive
+from fastnn._door.arrays import as_indices
+from fastnn._door.numbers import boolean, positive
 from fastnn._planning.builder import SERIAL, RowCount
 from fastnn.layers.base import Layer, fixed
 
@@ -31,6 +32,11 @@ class Embedding(Layer):
     ----------
     weight : Parameter, shape (num_embeddings, embedding_dim)
         Starts normal with unit variance, as in PyTorch.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a size is no positive integer, or `sparse` neither True nor False.
 
     Notes
     -----
@@ -60,7 +66,7 @@ class Embedding(Layer):
         self.embedding_dim = positive("embedding_dim", embedding_dim)
         shape = (self.num_embeddings, self.embedding_dim)
         init = partial(initializers.normal, std=1.0)
-        self.sparse = bool(sparse)
+        self.sparse = boolean("sparse", sparse)
         self.weight = self.parameter("weight", shape, init, self.sparse)
 
     def keeps_shape(self):
@@ -73,15 +79,7 @@ class Embedding(Layer):
         return builder.value(shape, "x", "int64", slot="x")
 
     def _as_input(self, x, dtype):
-        x = np.asarray(x)
-        if x.dtype.kind not in "iu":
-            raise TypeError(f"x: expected integers, got dtype {x.dtype}")
-        if x.size and not (x.min() >= 0 and x.max() < self.num_embeddings):
-            raise ValueError(
-                f"x: expected indices from 0 to {self.num_embeddings - 1}, "
-                f"got {x.min()} to {x.max()}"
-            )
-        return np.require(x, np.int64, ["C", "A"])
+        return as_indices(x, "x", self.num_embeddings)
 
     def plan(self, builder, x):
         """One copy of rows forward, one sum over them backward."""

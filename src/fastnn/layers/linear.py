@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastnn import initializers
-from fastnn._door.numbers import positive
+from fastnn._door.numbers import boolean, positive
 from fastnn._planning.builder import RowCount
 from fastnn.layers.base import Layer, fixed, rows_and_columns
 
@@ -25,6 +25,11 @@ class Linear(Layer):
     ----------
     weight : Parameter, shape (out_features, in_features)
     bias : Parameter, shape (out_features,), or None
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a size is no positive integer, `bias` neither True nor False, or `init` no initializer.
 
     Notes
     -----
@@ -48,6 +53,7 @@ class Linear(Layer):
         self.out_features = positive("out_features", out_features)
         shape = (self.out_features, self.in_features)
         self.weight = self.parameter("weight", shape, initializers.get(init))
+        bias = boolean("bias", bias)
         self.bias = self.parameter("bias", shape[:1], initializers.zeros) if bias else None
         if not bias:
             self.no_parameter("bias")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from fastnn._door.arrays import Array
 from fastnn._kernels.program import Memory, Program, Version
 from fastnn._planning.memory import aligned_zeros
 from fastnn._planning.watched import new_lock
+from fastnn._typing import Array
 from fastnn.layers.parameter import Parameter
 
 if TYPE_CHECKING:

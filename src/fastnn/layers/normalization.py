@@ -5,25 +5,15 @@ from __future__ import annotations
 from math import prod
 
 from fastnn import initializers
-from fastnn._door.numbers import number, positive
+from fastnn._door.numbers import above_0, boolean, fraction, positive, shape
 from fastnn._planning.builder import ITEMS, RowCount
 from fastnn.layers.base import Layer, fixed, option
-
-
-def _above_zero(name, value):
-    if number(name, value) == 0:
-        raise ValueError(f"{name}: expected a number > 0, got {value!r}")
-    return float(value)
-
-
-def _fraction(name, value):
-    return number(name, value, high=1.0)
 
 
 class _Normalization(Layer):
     """An optional weight, which starts at one, and bias, which starts at zero."""
 
-    eps = option(_above_zero)
+    eps = option(above_0)
 
     def _declare(self, affine, shape):
         self.weight = self.parameter("weight", shape, initializers.ones) if affine else None
@@ -60,8 +50,9 @@ class LayerNorm(_Normalization):
 
     Raises
     ------
-    ValueError
-        If `eps` is not positive or `normalized_shape` is empty or not positive.
+    TypeError, ValueError
+        If `eps` is no positive number, `normalized_shape` empty or not of positive integers, or
+        `elementwise_affine` neither True nor False.
 
     Notes
     -----
@@ -81,13 +72,11 @@ class LayerNorm(_Normalization):
     def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True, *, dtype=None,
                  rng=None):
         super().__init__(dtype=dtype, rng=rng)
-        shape = normalized_shape if isinstance(normalized_shape, (tuple, list)) else (
-            normalized_shape,)
-        if not shape:
+        self.normalized_shape = shape("normalized_shape", normalized_shape, 1)
+        if not self.normalized_shape:
             raise ValueError("normalized_shape: expected at least one axis, got ()")
-        self.normalized_shape = tuple(positive("normalized_shape", n) for n in shape)
         self.eps = eps
-        self._declare(elementwise_affine, self.normalized_shape)
+        self._declare(boolean("elementwise_affine", elementwise_affine), self.normalized_shape)
 
     def input_shape(self):
         """Return the normalized shape."""
@@ -145,8 +134,9 @@ class BatchNorm1d(_Normalization):
 
     Raises
     ------
-    ValueError
-        If `eps` is not positive or `momentum` not in [0, 1].
+    TypeError, ValueError
+        If `num_features` is no positive integer, `eps` no positive number, `momentum` no number in
+        [0, 1], or `affine` neither True nor False.
 
     Notes
     -----
@@ -163,14 +153,14 @@ class BatchNorm1d(_Normalization):
     """
 
     _needs_features = True
-    num_features, momentum = fixed(), option(_fraction)
+    num_features, momentum = fixed(), option(fraction)
 
     def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True, *, dtype=None, rng=None):
         super().__init__(dtype=dtype, rng=rng)
         self.num_features = positive("num_features", num_features)
         self.eps = eps
         self.momentum = momentum
-        self._declare(affine, (self.num_features,))
+        self._declare(boolean("affine", affine), (self.num_features,))
         self.running_mean = self.buffer("running_mean", (self.num_features,), 0)
         self.running_var = self.buffer("running_var", (self.num_features,), 1)
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn._door.arrays import Array, expect_shape
+from fastnn._door.arrays import expect_shape
+from fastnn._door.numbers import boolean
 from fastnn._kernels.door import as_input
 from fastnn._planning.watched import Watched
+from fastnn._typing import Array
 
 if TYPE_CHECKING:
     from fastnn.layers.base import Layer
@@ -200,9 +202,7 @@ class Parameter(Entry):
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        if not isinstance(value, (bool, np.bool_)):
-            raise TypeError(f"trainable: expected True or False, got {value!r}")
-        if bool(value) != self._trainable:
+        if boolean("trainable", value) != self._trainable:
             self._trainable = bool(value)
             self.changed()
 

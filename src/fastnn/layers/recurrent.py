@@ -7,22 +7,17 @@ from math import sqrt
 
 import numpy as np
 
-from fastnn._door.arrays import expect_shape
-from fastnn._door.numbers import positive
+from fastnn._door.arrays import as_integers, expect_shape
+from fastnn._door.numbers import boolean, fraction, positive
 from fastnn._kernels.door import as_input, empty
 from fastnn._planning.builder import ITEMS, RowCount
 from fastnn.layers.base import Layer, fixed, option
-from fastnn.layers.dropout import probability
 
 _DEFAULTS = {"num_layers": 1, "bidirectional": False, "dropout": 0.0, "return_sequences": True}
 
 
 def _uniform(bound, shape, rng, dtype):
     return rng.uniform(-bound, bound, shape).astype(dtype)
-
-
-def _switch(name, value):
-    return bool(value)
 
 
 class LSTM(Layer):
@@ -58,8 +53,9 @@ class LSTM(Layer):
 
     Raises
     ------
-    ValueError
-        If a size is not positive or `dropout` not in [0, 1].
+    TypeError, ValueError
+        If a size is no positive integer, `dropout` no number in [0, 1], or a switch neither True
+        nor False.
 
     Notes
     -----
@@ -79,7 +75,7 @@ class LSTM(Layer):
     """
 
     input_size, hidden_size, num_layers, bidirectional = fixed(), fixed(), fixed(), fixed()
-    dropout, return_sequences = option(probability), option(_switch)
+    dropout, return_sequences = option(fraction), option(boolean)
 
     def __init__(self, input_size, hidden_size, num_layers=1, bidirectional=False, dropout=0.0,
                  return_sequences=True, *, dtype=None, rng=None):
@@ -87,7 +83,7 @@ class LSTM(Layer):
         self.input_size = positive("input_size", input_size)
         self.hidden_size = positive("hidden_size", hidden_size)
         self.num_layers = positive("num_layers", num_layers)
-        self.bidirectional, self.dropout = bool(bidirectional), dropout
+        self.bidirectional, self.dropout = boolean("bidirectional", bidirectional), dropout
         self.return_sequences = return_sequences
         self.final = self._initial_grad = None
         self._directions = 2 if self.bidirectional else 1
@@ -322,13 +318,10 @@ def _apart(states):
 
 
 def _lengths(lengths, batch, steps):
-    lengths = np.asarray(lengths)
-    if lengths.dtype.kind not in "iu":
-        raise TypeError(f"lengths: expected integers, got dtype {lengths.dtype}")
-    if lengths.shape != (batch,):
-        raise ValueError(f"lengths: expected shape ({batch},), got {lengths.shape}")
+    lengths = as_integers(lengths, "lengths", steps + 1)
+    expect_shape("lengths", lengths, (batch,))
     if lengths.size and not (lengths.min() >= 0 and lengths.max() <= steps):
         raise ValueError(
             f"lengths: expected from 0 to {steps} steps, got {lengths.min()} to {lengths.max()}"
         )
-    return lengths.astype(np.int64)  # a copy: the caller may write into it before the backward pass
+    return lengths.copy()  # a copy: the caller may write into it before the backward pass

@@ -1,6 +1,6 @@
 """The losses as functions on arrays. See :mod:`fastnn.losses`."""
 
-from __future__ import annotations  # so that help() says ArrayLike
+from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -8,68 +8,16 @@ from inspect import signature
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from fastnn._documented import documented
 from fastnn._door.arrays import as_target, describe
-from fastnn._door.numbers import number
+from fastnn._door.numbers import at_least_0, choice
 from fastnn._kernels.core import call
 from fastnn._kernels.door import as_input
+from fastnn._typing import Array
 from fastnn.losses.loss import Loss, make_loss
 
-Array = NDArray[Any]
 
-
-_documented = documented(
-    {
-        "pred": """
-            pred : array_like, shape (batch, ...)
-                float32 or float64, which the target is converted to.""",
-        "logits": """
-            logits : array_like, shape (batch, ..., classes) or (batch, ...) for the binary loss
-                float32 or float64, which the target is converted to.""",
-        "target": """
-            target : array_like, shape of the first argument""",
-        "labels": """
-            labels : array_like, shape (batch, ...) of int or (batch, ..., classes) of float
-                Class numbers, or the probabilities of all classes.""",
-        "delta": """
-            delta : float
-                Where the square passes into a straight line, greater than 0.""",
-        "label_smoothing": """
-            label_smoothing : float
-                Share of the target, in [0, 1], that is spread evenly over the classes.""",
-        "class_weight": """
-            class_weight : array_like, shape (classes,), optional
-                Factor of each class. A mean over labels is then weighted: Σ c ℓ / Σ c.""",
-        "ignore_index": """
-            ignore_index : int, optional
-                Rows with this label count nothing and have a gradient of 0.""",
-        "sample_weight": """
-            sample_weight : array_like, shape (batch,), optional
-                Weight of each index of the first axis.""",
-        "reduction": """
-            reduction : {"mean", "sum"}
-                What becomes of the losses of all elements, or of all rows for `cross_entropy`.""",
-    },
-    """
-    Returns
-    -------
-    loss : float
-    gradient : ndarray, shape and dtype of the first argument
-
-    Raises
-    ------
-    TypeError
-        If an argument is no array of real numbers, labels are not integers, or an option is of the
-        wrong kind.
-    ValueError
-        If a shape does not fit (nothing is broadcast), or a label or an option is out of range.
-    """,
-)
-
-
-@_documented
 def mse(
     pred: ArrayLike,
     target: ArrayLike,
@@ -79,6 +27,25 @@ def mse(
 ) -> tuple[float, Array]:
     """Mean squared error: ℓ = (pred - target)².
 
+    Parameters
+    ----------
+    pred : array_like, shape (batch, ...)
+    target : array_like, shape of `pred`
+    sample_weight : array_like, shape (batch,), optional
+        Weight of each index of the first axis.
+    reduction : {"mean", "sum"}
+        What becomes of the losses of all elements.
+
+    Returns
+    -------
+    loss : float
+    gradient : ndarray, shape of `pred`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; see :mod:`fastnn.losses`.
+
     Examples
     --------
     >>> mse([1.0, 2.0], [1.0, 4.0])
@@ -87,7 +54,6 @@ def mse(
     return make_loss("mse", reduction=reduction)(pred, target, sample_weight)
 
 
-@_documented
 def l1(
     pred: ArrayLike,
     target: ArrayLike,
@@ -97,6 +63,25 @@ def l1(
 ) -> tuple[float, Array]:
     """Mean absolute error: ℓ = |pred - target|, with gradient 0 where they are equal.
 
+    Parameters
+    ----------
+    pred : array_like, shape (batch, ...)
+    target : array_like, shape of `pred`
+    sample_weight : array_like, shape (batch,), optional
+        Weight of each index of the first axis.
+    reduction : {"mean", "sum"}
+        What becomes of the losses of all elements.
+
+    Returns
+    -------
+    loss : float
+    gradient : ndarray, shape of `pred`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; see :mod:`fastnn.losses`.
+
     Examples
     --------
     >>> l1([1.0, 2.0], [1.0, 4.0])
@@ -105,7 +90,6 @@ def l1(
     return make_loss("l1", reduction=reduction)(pred, target, sample_weight)
 
 
-@_documented
 def huber(
     pred: ArrayLike,
     target: ArrayLike,
@@ -118,6 +102,27 @@ def huber(
 
     Huber 1964, Robust estimation of a location parameter.
 
+    Parameters
+    ----------
+    pred : array_like, shape (batch, ...)
+    target : array_like, shape of `pred`
+    delta : float
+        Where the square passes into a straight line, greater than 0.
+    sample_weight : array_like, shape (batch,), optional
+        Weight of each index of the first axis.
+    reduction : {"mean", "sum"}
+        What becomes of the losses of all elements.
+
+    Returns
+    -------
+    loss : float
+    gradient : ndarray, shape of `pred`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; see :mod:`fastnn.losses`.
+
     Examples
     --------
     >>> huber([1.0, 2.0], [1.5, 4.0])
@@ -126,7 +131,6 @@ def huber(
     return make_loss("huber", delta=delta, reduction=reduction)(pred, target, sample_weight)
 
 
-@_documented
 def cross_entropy(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -141,6 +145,32 @@ def cross_entropy(
 
     t is 1 for the label and 0 for other classes, or the given probabilities, and then smoothed; c
     is the class weight. The last axis holds the classes (PyTorch: the second).
+
+    Parameters
+    ----------
+    logits : array_like, shape (batch, ..., classes)
+    labels : array_like, shape (batch, ...) of int or (batch, ..., classes) of float
+        Class numbers, or the probabilities of all classes.
+    label_smoothing : float
+        Share of the target, in [0, 1], that is spread evenly over the classes.
+    class_weight : array_like, shape (classes,), optional
+        Factor of each class. A mean over labels is then weighted: Σ c ℓ / Σ c.
+    ignore_index : int, optional
+        Rows with this label count nothing and have a gradient of 0.
+    sample_weight : array_like, shape (batch,), optional
+        Weight of each index of the first axis.
+    reduction : {"mean", "sum"}
+        What becomes of the losses of all rows.
+
+    Returns
+    -------
+    loss : float
+    gradient : ndarray, shape of `logits`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; see :mod:`fastnn.losses`.
 
     Examples
     --------
@@ -158,7 +188,6 @@ def cross_entropy(
     return loss(logits, labels, sample_weight)
 
 
-@_documented
 def binary_cross_entropy_with_logits(
     logits: ArrayLike,
     target: ArrayLike,
@@ -169,6 +198,25 @@ def binary_cross_entropy_with_logits(
     """Cross entropy of the sigmoid: ℓ = -t log s - (1 - t) log(1 - s), s = sigmoid(logits).
 
     The target t is a probability in [0, 1], or a class, 0 or 1.
+
+    Parameters
+    ----------
+    logits : array_like, shape (batch, ...)
+    target : array_like, shape of `logits`
+    sample_weight : array_like, shape (batch,), optional
+        Weight of each index of the first axis.
+    reduction : {"mean", "sum"}
+        What becomes of the losses of all elements.
+
+    Returns
+    -------
+    loss : float
+    gradient : ndarray, shape of `logits`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; see :mod:`fastnn.losses`.
 
     Examples
     --------
@@ -218,9 +266,7 @@ def resolve(loss: Any) -> Loss | Callable[..., tuple[float, Array]]:
 reduction='mean', class_weight=None, ignore_index=None)
     """
     if isinstance(loss, str):
-        if loss not in _FUNCTIONS:
-            raise ValueError(f"loss: expected one of {', '.join(_FUNCTIONS)}, got {loss!r}")
-        return make_loss(loss)
+        return make_loss(choice("loss", loss, _FUNCTIONS))
     if isinstance(loss, Loss):
         return loss
     if not callable(loss):
@@ -267,7 +313,7 @@ def l2_penalty(parameters: Iterable[Any], lam: float) -> float:
     >>> weight.grad
     array([0.1, 1.2])
     """
-    lam, parameters = number("lam", lam), list(parameters)
+    lam, parameters = at_least_0("lam", lam), list(parameters)
     pairs = [_data_and_grad(p, f"parameters[{i}]") for i, p in enumerate(parameters)]
     sums = np.zeros(2)
     for data, grad in pairs:

@@ -5,21 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import nan, prod
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn._door.arrays import as_array
-from fastnn._door.numbers import number
+from fastnn._door.arrays import INT64, as_array, as_integers
+from fastnn._door.numbers import above_0, choice, fraction, integer
 from fastnn._kernels.core import call, total
 from fastnn._kernels.door import are_labels, as_input, empty, floats, ready
+from fastnn._typing import Array
 
 __all__ = ["Loss", "check_labels", "check_target", "make_loss"]
 
-Array = NDArray[Any]
-INT64 = np.dtype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,22 +181,43 @@ def check_labels(
     >>> check_labels([2, 0, -1], classes=3, ignore_index=-1)
     array([ 2,  0, -1])
     """
-    result = labels if ready(labels, INT64) else _as_int64(labels)
+    result = labels
+    if not ready(labels, INT64):
+        result = as_integers(labels, "labels", classes, bools=True)
     if shape is not None and result.shape != shape:
-        raise ValueError(f"labels: expected shape {shape} for integers, got {result.shape}")
+        raise ValueError(
+            f"labels: expected shape {shape} for integers, got {result.shape}"
+            f"{_way_to(shape, result.shape, 'labels', len(shape) > 1)}"
+        )
     if not are_labels(result, classes, ignore_index):
         outside = (result < 0) | (result >= classes)
         if ignore_index is not None:
             outside &= result != ignore_index
-        raise ValueError(f"labels: expected integers in [0, {classes}), got {result[outside][0]}")
+        way_out = ""
+        if classes == 1:
+            way_out = "; binary_cross_entropy_with_logits takes one output for two classes"
+        elif result.min() == 1 and result.max() == classes:
+            way_out = "; classes count from 0"
+        raise ValueError(
+            f"labels: expected integers in [0, {classes}), got {result[outside][0]}{way_out}"
+        )
     return result
 
 
-def _as_int64(labels: Any) -> NDArray[np.int64]:
-    array = as_array(labels, "labels")
-    if array.dtype.kind not in "biu":
-        raise TypeError(f"labels: expected an integer dtype, got {array.dtype}")
-    return np.require(array, np.int64, ["C", "A"])
+def _way_to(wanted: tuple[int, ...], given: tuple[int, ...], name: str, steps: bool) -> str:
+    """The end of a message: what gives an array the shape that is wanted.
+
+    With `steps` the second axis of that may be time.
+    """
+    if given and wanted and given[0] != wanted[0]:
+        return f"; there are {wanted[0]} predictions, but {given[0]} {name.removesuffix('s')}s"
+    if given == (*wanted, 1):
+        return f"; {name}[..., 0] has it" if len(wanted) > 1 else f"; {name}.ravel() has it"
+    if (*given, 1) == wanted:
+        return f"; {name}[..., None] has it" if len(given) > 1 else f"; {name}[:, None] has it"
+    if steps and wanted[:1] + wanted[2:] == given:
+        return "; a recurrent layer with return_sequences=False predicts once for each sequence"
+    return ""
 
 
 def check_target(
@@ -217,6 +236,7 @@ def check_target(
     if array.shape != shape:
         raise ValueError(
             f"{name}: expected shape {shape}, that of the predictions, got {array.shape}"
+            f"{_way_to(shape, array.shape, name, len(shape) > 2)}"
         )
     return array
 
@@ -245,19 +265,15 @@ def make_loss(
 def _made(
     name: str, reduction: str, delta: float, label_smoothing: float, ignore_index: int | None
 ) -> Loss:
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}")
+    choice("reduction", reduction, ("mean", "sum"))
     if name == "huber":
-        if number("delta", delta) == 0:
-            raise ValueError(f"delta: expected a number > 0, got {delta}")
-        return Loss(name, "huber_loss", scalars=(float(delta),), reduction=reduction)
+        scalars = (above_0("delta", delta),)
+        return Loss(name, "huber_loss", scalars=scalars, reduction=reduction)
     if name != "cross_entropy":
         return Loss(name, f"{name}_loss", reduction=reduction)
-    scalars = (number("label_smoothing", label_smoothing, high=1.0),)
+    scalars = (fraction("label_smoothing", label_smoothing),)
     if ignore_index is not None:
-        if not isinstance(ignore_index, Integral) or isinstance(ignore_index, bool):
-            raise TypeError(f"ignore_index: expected an integer, got {ignore_index!r}")
-        ignore_index = int(ignore_index)
+        ignore_index = integer("ignore_index", ignore_index, -(2**63), 2**63 - 1)
     return Loss(
         name, "cross_entropy_loss", "labels", False, scalars, reduction, ignore_index=ignore_index
     )

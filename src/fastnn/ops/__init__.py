@@ -7,6 +7,15 @@ C-contiguous and of one dtype, float32 or float64, nothing is copied; else the a
 All run without the GIL. A large call of matrix products, activations, normalization, dropout or
 `lstm` uses as many threads as :func:`fastnn.set_num_threads` allows; each computes its share of
 the rows, channels or elements. The result has the same bits on any number of them.
+
+All functions raise
+
+- TypeError if an argument is of the wrong kind: no array of real numbers, or masked, or `out` of
+  another dtype than the result;
+- ValueError if a shape does not fit, a value is out of range, or `out` is read-only, strided, not
+  in native byte order or shares memory with an argument (where it may be one: in part).
+
+Nothing has been changed then.
 """
 
 from fastnn.ops.activation import (
@@ -104,3 +113,7 @@ __all__ = [
     "tanh",
     "tanh_backward",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

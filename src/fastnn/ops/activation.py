@@ -4,52 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from fastnn._documented import documented
-from fastnn._door.numbers import number
+from fastnn._door.numbers import at_least_0, choice
 from fastnn._kernels.core import call
 from fastnn._kernels.door import floats, output, rows
-
-Array = NDArray[Any]
-
-_documented = documented(
-    {
-        "x": """
-            x : array_like, any shape
-                float32 or float64; other real dtypes are converted, integers to float32.""",
-        "dy": """
-            dy : array_like, any shape
-                Gradient of the loss with respect to the output.""",
-        "saved": """
-            saved : array_like, shape of `dy`
-                What forward took or gave, as said above.""",
-        "negative_slope": """
-            negative_slope : float
-                Slope for negative x; at least 0, so that the sign of the output is that of x.""",
-        "approximate": """
-            approximate : {"none", "tanh"}
-                The exact function, or its approximation by tanh.""",
-        "out": """
-            out : ndarray, optional
-                Array of the result's shape and dtype to put it in; may be an argument itself.""",
-    },
-    """
-    Returns
-    -------
-    ndarray, shape of the first argument
-        float64 if an argument is, else float32.
-
-    Raises
-    ------
-    TypeError
-        If an argument is no array of real numbers, or `out` has another dtype than the result.
-    ValueError
-        If a shape does not fit, a value is out of range, or `out` is read-only, not C-contiguous
-        or overlaps an argument in part.
-    """,
-)
-
+from fastnn._typing import Array
 
 
 def _forward(kernel: str, x: Any, out: Array | None, alpha: float = 0.0) -> Array:
@@ -99,9 +59,23 @@ def _backward_rows(kernel: str, dy: Any, saved: Any, out: Array | None) -> Array
     return dx
 
 
-@_documented
 def exp(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Return e to the power of x.
+
+    Parameters
+    ----------
+    x : array_like, any shape
+    out : ndarray, shape of `x`, optional
+        Where to put the result; may be `x` itself.
+
+    Returns
+    -------
+    ndarray, shape of `x`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` or `out` does not fit; see :mod:`fastnn.ops`.
 
     Examples
     --------
@@ -111,9 +85,23 @@ def exp(x: ArrayLike, *, out: Array | None = None) -> Array:
     return _forward("exp_forward", x, out)
 
 
-@_documented
 def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Return max(x, 0), the rectified linear unit (Nair and Hinton 2010).
+
+    Parameters
+    ----------
+    x : array_like, any shape
+    out : ndarray, shape of `x`, optional
+        Where to put the result; may be `x` itself.
+
+    Returns
+    -------
+    ndarray, shape of `x`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` or `out` does not fit; see :mod:`fastnn.ops`.
 
     Examples
     --------
@@ -123,9 +111,26 @@ def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
     return _forward("relu_forward", x, out)
 
 
-@_documented
 def relu_backward(dy: ArrayLike, saved: ArrayLike, *, out: Array | None = None) -> Array:
     """Return the gradient of :func:`relu` from its output: dy where y > 0, else 0.
+
+    Parameters
+    ----------
+    dy : array_like, any shape
+        Gradient of the loss with respect to the output.
+    saved : array_like, shape of `dy`
+        The output of :func:`relu`.
+    out : ndarray, shape of `dy`, optional
+        Where to put the result; may be `dy` or `saved` itself.
+
+    Returns
+    -------
+    ndarray, shape of `dy`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; see :mod:`fastnn.ops`.
 
     Examples
     --------
@@ -135,38 +140,87 @@ def relu_backward(dy: ArrayLike, saved: ArrayLike, *, out: Array | None = None) 
     return _backward("relu_backward", dy, saved, out)
 
 
-@_documented
 def leaky_relu(
     x: ArrayLike, negative_slope: float = 0.01, *, out: Array | None = None
 ) -> Array:
     """Return x where x > 0, else negative_slope x (Maas, Hannun and Ng 2013).
+
+    Parameters
+    ----------
+    x : array_like, any shape
+    negative_slope : float
+        At least 0, so that the output's sign is that of x.
+    out : ndarray, shape of `x`, optional
+        Where to put the result; may be `x` itself.
+
+    Returns
+    -------
+    ndarray, shape of `x`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; see :mod:`fastnn.ops`.
 
     Examples
     --------
     >>> leaky_relu([-1.0, 2.0])
     array([-0.01,  2.  ])
     """
-    return _forward("leaky_relu_forward", x, out, number("negative_slope", negative_slope))
+    return _forward("leaky_relu_forward", x, out, at_least_0("negative_slope", negative_slope))
 
 
-@_documented
 def leaky_relu_backward(
     dy: ArrayLike, saved: ArrayLike, negative_slope: float = 0.01, *, out: Array | None = None
 ) -> Array:
     """Return the gradient of :func:`leaky_relu` from its output: dy or negative_slope dy.
+
+    Parameters
+    ----------
+    dy : array_like, any shape
+        Gradient of the loss with respect to the output.
+    saved : array_like, shape of `dy`
+        The output of :func:`leaky_relu`.
+    negative_slope : float
+        As given to :func:`leaky_relu`.
+    out : ndarray, shape of `dy`, optional
+        Where to put the result; may be `dy` or `saved` itself.
+
+    Returns
+    -------
+    ndarray, shape of `dy`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; see :mod:`fastnn.ops`.
 
     Examples
     --------
     >>> leaky_relu_backward([3.0, 3.0], saved=leaky_relu([-1.0, 2.0]))
     array([0.03, 3.  ])
     """
-    slope = number("negative_slope", negative_slope)
+    slope = at_least_0("negative_slope", negative_slope)
     return _backward("leaky_relu_backward", dy, saved, out, slope)
 
 
-@_documented
 def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Return 1 / (1 + e^-x), the logistic function.
+
+    Parameters
+    ----------
+    x : array_like, any shape
+    out : ndarray, shape of `x`, optional
+        Where to put the result; may be `x` itself.
+
+    Returns
+    -------
+    ndarray, shape of `x`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` or `out` does not fit; see :mod:`fastnn.ops`.
 
     Examples
     --------
@@ -176,9 +230,26 @@ def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
     return _forward("sigmoid_forward", x, out)
 
 
-@_documented
 def sigmoid_backward(dy: ArrayLike, saved: ArrayLike, *, out: Array | None = None) -> Array:
     """Return the gradient of :func:`sigmoid` from its output: dy y (1 - y).
+
+    Parameters
+    ----------
+    dy : array_like, any shape
+        Gradient of the loss with respect to the output.
+    saved : array_like, shape of `dy`
+        The output of :func:`sigmoid`.
+    out : ndarray, shape of `dy`, optional
+        Where to put the result; may be `dy` or `saved` itself.
+
+    Returns
+    -------
+    ndarray, shape of `dy`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; see :mod:`fastnn.ops`.
 
     Examples
     --------
@@ -188,9 +259,23 @@ def sigmoid_backward(dy: ArrayLike, saved: ArrayLike, *, out: Array | None = Non
     return _backward("sigmoid_backward", dy, saved, out)
 
 
-@_documented
 def tanh(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Return the hyperbolic tangent of x.
+
+    Parameters
+    ----------
+    x : array_like, any shape
+    out : ndarray, shape of `x`, optional
+        Where to put the result; may be `x` itself.
+
+    Returns
+    -------
+    ndarray, shape of `x`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` or `out` does not fit; see :mod:`fastnn.ops`.
 
     Examples
     --------
@@ -200,9 +285,26 @@ def tanh(x: ArrayLike, *, out: Array | None = None) -> Array:
     return _forward("tanh_forward", x, out)
 
 
-@_documented
 def tanh_backward(dy: ArrayLike, saved: ArrayLike, *, out: Array | None = None) -> Array:
     """Return the gradient of :func:`tanh` from its output: dy (1 - y²).
+
+    Parameters
+    ----------
+    dy : array_like, any shape
+        Gradient of the loss with respect to the output.
+    saved : array_like, shape of `dy`
+        The output of :func:`tanh`.
+    out : ndarray, shape of `dy`, optional
+        Where to put the result; may be `dy` or `saved` itself.
+
+    Returns
+    -------
+    ndarray, shape of `dy`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; see :mod:`fastnn.ops`.
 
     Examples
     --------
@@ -216,16 +318,30 @@ _GELU = {"none": "gelu", "tanh": "gelu_tanh"}
 
 
 def _gelu(approximate: str) -> str:
-    if approximate not in ("none", "tanh"):
-        raise ValueError(f"approximate: expected 'none' or 'tanh', got {approximate!r}")
-    return _GELU[approximate]
+    return _GELU[choice("approximate", approximate, _GELU)]
 
 
-@_documented
 def gelu(x: ArrayLike, approximate: str = "none", *, out: Array | None = None) -> Array:
     """Return x Φ(x), Φ the normal distribution (Hendrycks and Gimpel 2016).
 
     The approximation is x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2.
+
+    Parameters
+    ----------
+    x : array_like, any shape
+    approximate : {"none", "tanh"}
+        The exact function, or its approximation by tanh.
+    out : ndarray, shape of `x`, optional
+        Where to put the result; may be `x` itself.
+
+    Returns
+    -------
+    ndarray, shape of `x`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; see :mod:`fastnn.ops`.
 
     Examples
     --------
@@ -237,11 +353,30 @@ def gelu(x: ArrayLike, approximate: str = "none", *, out: Array | None = None) -
     return _forward(f"{_gelu(approximate)}_forward", x, out)
 
 
-@_documented
 def gelu_backward(
     dy: ArrayLike, saved: ArrayLike, approximate: str = "none", *, out: Array | None = None
 ) -> Array:
     """Return the gradient of :func:`gelu` from its input: dy (Φ(x) + x Φ'(x)).
+
+    Parameters
+    ----------
+    dy : array_like, any shape
+        Gradient of the loss with respect to the output.
+    saved : array_like, shape of `dy`
+        The input of :func:`gelu`.
+    approximate : {"none", "tanh"}
+        As given to :func:`gelu`.
+    out : ndarray, shape of `dy`, optional
+        Where to put the result; may be `dy` or `saved` itself.
+
+    Returns
+    -------
+    ndarray, shape of `dy`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; see :mod:`fastnn.ops`.
 
     Examples
     --------
@@ -251,9 +386,23 @@ def gelu_backward(
     return _backward(f"{_gelu(approximate)}_backward", dy, saved, out)
 
 
-@_documented
 def silu(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Return x sigmoid(x), also called swish (Elfwing, Uchibe and Doya 2018).
+
+    Parameters
+    ----------
+    x : array_like, any shape
+    out : ndarray, shape of `x`, optional
+        Where to put the result; may be `x` itself.
+
+    Returns
+    -------
+    ndarray, shape of `x`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` or `out` does not fit; see :mod:`fastnn.ops`.
 
     Examples
     --------
@@ -263,9 +412,26 @@ def silu(x: ArrayLike, *, out: Array | None = None) -> Array:
     return _forward("silu_forward", x, out)
 
 
-@_documented
 def silu_backward(dy: ArrayLike, saved: ArrayLike, *, out: Array | None = None) -> Array:
     """Return the gradient of :func:`silu` from its input: dy s (1 + x (1 - s)), s = sigmoid(x).
+
+    Parameters
+    ----------
+    dy : array_like, any shape
+        Gradient of the loss with respect to the output.
+    saved : array_like, shape of `dy`
+        The input of :func:`silu`.
+    out : ndarray, shape of `dy`, optional
+        Where to put the result; may be `dy` or `saved` itself.
+
+    Returns
+    -------
+    ndarray, shape of `dy`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; see :mod:`fastnn.ops`.
 
     Examples
     --------
@@ -275,9 +441,23 @@ def silu_backward(dy: ArrayLike, saved: ArrayLike, *, out: Array | None = None) 
     return _backward("silu_backward", dy, saved, out)
 
 
-@_documented
 def softmax(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Return e^x / Σ e^x over the last axis, without overflow.
+
+    Parameters
+    ----------
+    x : array_like, shape (..., n)
+    out : ndarray, shape of `x`, optional
+        Where to put the result; may be `x` itself.
+
+    Returns
+    -------
+    ndarray, shape of `x`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` or `out` does not fit; see :mod:`fastnn.ops`.
 
     Examples
     --------
@@ -288,9 +468,26 @@ def softmax(x: ArrayLike, *, out: Array | None = None) -> Array:
     return _forward_rows("softmax_forward", x, out)
 
 
-@_documented
 def softmax_backward(dy: ArrayLike, saved: ArrayLike, *, out: Array | None = None) -> Array:
     """Return the gradient of :func:`softmax` from its output: y (dy - Σ dy y).
+
+    Parameters
+    ----------
+    dy : array_like, shape (..., n)
+        Gradient of the loss with respect to the output.
+    saved : array_like, shape of `dy`
+        The output of :func:`softmax`.
+    out : ndarray, shape of `dy`, optional
+        Where to put the result; may be `dy` or `saved` itself.
+
+    Returns
+    -------
+    ndarray, shape of `dy`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; see :mod:`fastnn.ops`.
 
     Examples
     --------
@@ -300,9 +497,23 @@ def softmax_backward(dy: ArrayLike, saved: ArrayLike, *, out: Array | None = Non
     return _backward_rows("softmax_backward", dy, saved, out)
 
 
-@_documented
 def log_softmax(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Return x - log Σ e^x over the last axis, without overflow.
+
+    Parameters
+    ----------
+    x : array_like, shape (..., n)
+    out : ndarray, shape of `x`, optional
+        Where to put the result; may be `x` itself.
+
+    Returns
+    -------
+    ndarray, shape of `x`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` or `out` does not fit; see :mod:`fastnn.ops`.
 
     Examples
     --------
@@ -312,9 +523,26 @@ def log_softmax(x: ArrayLike, *, out: Array | None = None) -> Array:
     return _forward_rows("log_softmax_forward", x, out)
 
 
-@_documented
 def log_softmax_backward(dy: ArrayLike, saved: ArrayLike, *, out: Array | None = None) -> Array:
     """Return the gradient of :func:`log_softmax` from its output: dy - e^y Σ dy.
+
+    Parameters
+    ----------
+    dy : array_like, shape (..., n)
+        Gradient of the loss with respect to the output.
+    saved : array_like, shape of `dy`
+        The output of :func:`log_softmax`.
+    out : ndarray, shape of `dy`, optional
+        Where to put the result; may be `dy` or `saved` itself.
+
+    Returns
+    -------
+    ndarray, shape of `dy`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; see :mod:`fastnn.ops`.
 
     Examples
     --------

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastnn._door.numbers import generator, number
+from fastnn._door.arrays import as_array, expect_shape
+from fastnn._door.numbers import fraction, generator
 from fastnn._kernels.core import call
 from fastnn._kernels.door import floats, output
-
-Array = NDArray[Any]
+from fastnn._typing import Array, Rng
 
 
 def dropout(
-    x: ArrayLike, p: float = 0.5, rng: int | np.random.Generator | None = None
+    x: ArrayLike, p: float = 0.5, rng: Rng = None
 ) -> tuple[Array, NDArray[np.bool_]]:
     """Return x / (1 - p) with each element replaced by 0 with probability p (inverted dropout).
 
@@ -52,7 +50,7 @@ def dropout(
     True
     """
     (x,) = floats(("x",), x)
-    p = number("p", p, high=1.0)
+    p = fraction("p", p)
     state = generator(rng).integers(0, 2**64, 2, np.uint64)
     y, mask = np.empty_like(x), np.empty(x.shape, np.uint8)
     call("dropout_forward", x.dtype, (y, mask, x, state), (1,), (p,), x.size)
@@ -91,10 +89,9 @@ def dropout_backward(
     array([2., 0.])
     """
     (dy,) = floats(("dy",), dy)
-    p = number("p", p, high=1.0)
-    kept = np.require(mask, np.bool_, ["C"])
-    if kept.shape != dy.shape:
-        raise ValueError(f"mask: expected shape {dy.shape}, that of dy, got {kept.shape}")
+    p = fraction("p", p)
+    kept = np.require(as_array(mask, "mask"), np.bool_, ["C"])
+    expect_shape("mask", kept, dy.shape)
     dx = output(out, dy.shape, dy.dtype, (dy,), True)
     call("dropout_backward", dy.dtype, (dx, dy, kept), (1,), (p,), dy.size)
     return dx

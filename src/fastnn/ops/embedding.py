@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from fastnn._door.arrays import as_array
+from fastnn._door.arrays import as_indices
+from fastnn._door.numbers import positive
 from fastnn._kernels.core import call
 from fastnn._kernels.door import floats
-
-Array = NDArray[Any]
-
-
-def _indices(index: ArrayLike, count: int) -> NDArray[np.int64]:
-    array = as_array(index, "index")
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"index: expected integers, got dtype {array.dtype}")
-    if array.size and not (array.min() >= 0 and array.max() < count):
-        raise ValueError(
-            f"index: expected numbers from 0 to {count - 1}, got {array.min()} to {array.max()}"
-        )
-    return np.require(array, np.int64, ["C", "A"])
+from fastnn._typing import Array
 
 
 def embedding(index: ArrayLike, weight: ArrayLike) -> Array:
@@ -53,7 +40,7 @@ def embedding(index: ArrayLike, weight: ArrayLike) -> Array:
     (weight,) = floats(("weight",), weight)
     if weight.ndim != 2:
         raise ValueError(f"weight: expected two axes (num, dim), got shape {weight.shape}")
-    places = _indices(index, weight.shape[0])
+    places = as_indices(index, "index", weight.shape[0])
     y = np.empty((*places.shape, weight.shape[1]), weight.dtype)
     call("gather_rows", weight.dtype, (y, weight, places), (weight.strides[0],), (), places.size)
     return y
@@ -75,9 +62,9 @@ def embedding_backward(dy: ArrayLike, index: ArrayLike, num_embeddings: int) -> 
     Raises
     ------
     TypeError
-        If `index` is not integer or `dy` no array of real numbers.
+        If `index` or `num_embeddings` is not integer, or `dy` no array of real numbers.
     ValueError
-        If an index is out of range or a shape does not fit.
+        If an index is out of range, a shape does not fit, or `num_embeddings` is not positive.
 
     Examples
     --------
@@ -85,7 +72,8 @@ def embedding_backward(dy: ArrayLike, index: ArrayLike, num_embeddings: int) -> 
     array([4., 0., 2.])
     """
     (dy,) = floats(("dy",), dy)
-    places = _indices(index, num_embeddings)
+    num_embeddings = positive("num_embeddings", num_embeddings)
+    places = as_indices(index, "index", num_embeddings)
     if dy.ndim == 0 or dy.shape[:-1] != places.shape:
         raise ValueError(f"dy: expected shape {(*places.shape, 'dim')}, got {dy.shape}")
     dim = dy.shape[-1]

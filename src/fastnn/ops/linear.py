@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from numpy.typing import ArrayLike
 
-from numpy.typing import ArrayLike, NDArray
-
+from fastnn._door.arrays import expect_shape
+from fastnn._door.numbers import choice
 from fastnn._kernels.core import call
 from fastnn._kernels.door import empty, floats, linear_shapes, output, product
-
-Array = NDArray[Any]
+from fastnn._typing import Array
 
 # Those that `linear` takes by name; leaky_relu with its default slope.
 ACTIVATIONS = (
@@ -57,13 +56,11 @@ def linear(
     >>> linear([[1.0, 2.0]], [[3.0, 4.0], [-5.0, -6.0]], [0.5, 0.5], activation="relu")
     array([[11.5,  0. ]])
     """
-    if activation is not None and activation not in ACTIVATIONS:
-        expected = ", ".join(ACTIVATIONS)
-        raise ValueError(f"activation: expected one of {expected}, got {activation!r}")
+    if activation is not None:
+        choice("activation", activation, ACTIVATIONS)
     x, weight, bias = floats(("x", "weight", "bias"), x, weight, bias, optional=1)
     rows, ins, outs, shape = linear_shapes(x, weight)
-    if bias is not None and bias.shape != (outs,):
-        raise ValueError(f"bias: expected shape ({outs},), got {bias.shape}")
+    expect_shape("bias", bias, (outs,))
     dtype = x.dtype
     y = output(out, shape, dtype, (x, weight, bias))
     call("linear_forward", dtype, (y, x, weight, bias), (ins, outs), (), rows)
@@ -111,8 +108,7 @@ def linear_backward(
     """
     dy, x, weight = floats(("dy", "x", "weight"), dy, x, weight)
     rows, ins, outs, shape = linear_shapes(x, weight)
-    if dy.shape != shape:
-        raise ValueError(f"dy: expected shape {shape}, got {dy.shape}")
+    expect_shape("dy", dy, shape)
     dtype = x.dtype
     dx, dweight = empty(x.shape, dtype), empty(weight.shape, dtype)
     dbias = empty((outs,), dtype)

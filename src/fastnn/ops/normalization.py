@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastnn._door.arrays import expect_shape
-from fastnn._door.numbers import number
+from fastnn._door.numbers import above_0
 from fastnn._kernels.core import call
 from fastnn._kernels.door import empty, floats, rows, zeros
-
-Array = NDArray[Any]
-
-
-def _eps(eps: Any) -> float:
-    result = number("eps", eps)
-    if result == 0:
-        raise ValueError("eps: expected a number > 0, got 0")
-    return result
+from fastnn._typing import Array
 
 
 def layer_norm(
@@ -60,6 +50,7 @@ def layer_norm(
     >>> y.round(3), mean
     (array([[-1.,  1.]]), array([2.]))
     """
+    eps = above_0("eps", eps)
     x, weight, bias = floats(("x", "weight", "bias"), x, weight, bias, optional=2)
     if x.ndim == 0:
         raise ValueError("x: expected at least one axis, got a scalar")
@@ -71,7 +62,7 @@ def layer_norm(
     y, mean = empty(shape, dtype), empty(leading, dtype)
     tail, rstd = empty(leading, dtype), empty(leading, dtype)
     call("layer_norm_forward", dtype, (y, mean, tail, rstd, x, weight, bias), (cols,),
-         (_eps(eps),), rows(x))
+         (eps,), rows(x))
     return y, mean, rstd
 
 
@@ -182,6 +173,7 @@ def batch_norm(
     >>> y.round(3).ravel(), mean
     (array([-1.,  1.]), array([2.]))
     """
+    eps = above_0("eps", eps)
     x, weight, bias = floats(("x", "weight", "bias"), x, weight, bias, optional=2)
     channels, length, batch = _channels(x)
     shape, dtype = (channels,), x.dtype
@@ -193,7 +185,7 @@ def batch_norm(
     )
     call("batch_norm_forward", dtype,
          (y, mean, tail, rstd, running_mean, running_var, x, weight, bias),
-         (channels, length, batch), (_eps(eps), 0.0), channels)
+         (channels, length, batch), (eps, 0.0), channels)
     return y, mean, rstd
 
 
@@ -231,6 +223,7 @@ def batch_norm_inference(
     >>> batch_norm_inference([[1.0], [3.0]], [1.0], [4.0]).round(3).ravel()
     array([0., 1.])
     """
+    eps = above_0("eps", eps)
     names = ("x", "running_mean", "running_var", "weight", "bias")
     x, running_mean, running_var, weight, bias = floats(
         names, x, running_mean, running_var, weight, bias, optional=2
@@ -243,7 +236,7 @@ def batch_norm_inference(
     expect_shape("bias", bias, shape)
     y = empty(x.shape, dtype)
     call("batch_norm_inference", dtype, (y, x, running_mean, running_var, weight, bias),
-         (channels, length), (_eps(eps),), batch)
+         (channels, length), (eps,), batch)
     return y
 
 

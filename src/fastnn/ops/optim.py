@@ -10,23 +10,24 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from fastnn._door.arrays import as_target, describe, sort_memory, view
+from fastnn._door.arrays import as_list, as_target, sort_memory
+from fastnn._door.numbers import boolean, limit, positive
 from fastnn._kernels.core import call
 from fastnn._kernels.door import as_input
 from fastnn._kernels.update import scalars_at
+from fastnn._typing import Array
 from fastnn.optim import LAMB, NAG, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
-from fastnn.optim.base import check_hyper_parameter
 
 
-def _arrays(param: Any, grad: Any, **states: Any) -> list[NDArray[Any] | None]:
+def _arrays(param: Any, grad: Any, **states: Any) -> list[Array | None]:
     """Check the arrays of one step; they come back in the order given."""
     target = as_target(param, "param")
     source = as_input(grad, "grad", target.dtype)
     if source.shape != target.shape:
         raise ValueError(f"grad: expected shape {target.shape}, got {source.shape}")
-    arrays: dict[str, NDArray[Any] | None] = {"param": target, "grad": source}
+    arrays: dict[str, Array | None] = {"param": target, "grad": source}
     for name, state in states.items():
         array = None if state is None else as_target(state, name)
         if array is not None and (array.dtype, array.shape) != (target.dtype, target.shape):
@@ -49,25 +50,22 @@ def _scalars(
 ) -> tuple[float, ...]:
     """Check the hyper-parameters and return the kernel's scalars."""
     for name, value in hyper.items():
-        check_hyper_parameter(name, value)
-    check_hyper_parameter("maximize", maximize)
-    if isinstance(step, bool) or not isinstance(step, (int, np.integer)):
-        raise TypeError(f"step: expected an integer, got {step!r}")
-    if step < 1:
-        raise ValueError(f"step: expected a count from 1, got {step!r}")
-    return scalars_at((-1.0 if maximize else 1.0, *rule._scalars(hyper)), int(step))
+        rule._ranges[name](name, value)
+    boolean("maximize", maximize)
+    step = positive("step", step)
+    return scalars_at((-1.0 if maximize else 1.0, *rule._scalars(hyper)), step)
 
 
-def _call(kernel: str, arrays: list[NDArray[Any] | None], scalars: tuple[float, ...]) -> None:
+def _call(kernel: str, arrays: list[Array | None], scalars: tuple[float, ...]) -> None:
     param = arrays[0]
     assert param is not None
     call(kernel, param.dtype, tuple(arrays), scalars=scalars, items=param.size)
 
 
 def sgd_step(
-    param: ArrayLike,
+    param: Array,
     grad: ArrayLike,
-    momentum_buffer: ArrayLike | None = None,
+    momentum_buffer: Array | None = None,
     *,
     lr: float,
     momentum: float = 0.0,
@@ -116,9 +114,9 @@ def sgd_step(
 
 
 def nag_step(
-    param: ArrayLike,
+    param: Array,
     grad: ArrayLike,
-    velocity: ArrayLike,
+    velocity: Array,
     *,
     lr: float,
     momentum: float = 0.9,
@@ -159,9 +157,9 @@ def nag_step(
 
 
 def adagrad_step(
-    param: ArrayLike,
+    param: Array,
     grad: ArrayLike,
-    sum: ArrayLike,
+    sum: Array,
     *,
     lr: float = 1e-2,
     eps: float = 1e-10,
@@ -208,11 +206,11 @@ def adagrad_step(
 
 
 def rmsprop_step(
-    param: ArrayLike,
+    param: Array,
     grad: ArrayLike,
-    square_avg: ArrayLike,
-    grad_avg: ArrayLike | None = None,
-    momentum_buffer: ArrayLike | None = None,
+    square_avg: Array,
+    grad_avg: Array | None = None,
+    momentum_buffer: Array | None = None,
     *,
     lr: float = 1e-2,
     alpha: float = 0.99,
@@ -265,11 +263,11 @@ def rmsprop_step(
 
 
 def adam_step(
-    param: ArrayLike,
+    param: Array,
     grad: ArrayLike,
-    exp_avg: ArrayLike,
-    exp_avg_sq: ArrayLike,
-    max_exp_avg_sq: ArrayLike | None = None,
+    exp_avg: Array,
+    exp_avg_sq: Array,
+    max_exp_avg_sq: Array | None = None,
     *,
     step: int,
     lr: float = 1e-3,
@@ -322,11 +320,11 @@ def adam_step(
 
 
 def adamw_step(
-    param: ArrayLike,
+    param: Array,
     grad: ArrayLike,
-    exp_avg: ArrayLike,
-    exp_avg_sq: ArrayLike,
-    max_exp_avg_sq: ArrayLike | None = None,
+    exp_avg: Array,
+    exp_avg_sq: Array,
+    max_exp_avg_sq: Array | None = None,
     *,
     step: int,
     lr: float = 1e-3,
@@ -364,10 +362,10 @@ def adamw_step(
 
 
 def lamb_step(
-    param: ArrayLike,
+    param: Array,
     grad: ArrayLike,
-    exp_avg: ArrayLike,
-    exp_avg_sq: ArrayLike,
+    exp_avg: Array,
+    exp_avg_sq: Array,
     *,
     step: int,
     lr: float = 1e-3,
@@ -452,11 +450,9 @@ def clip_grad_norm(
     >>> g
     array([0.6, 0.8])
     """
-    check_hyper_parameter("max_norm", max_norm)
-    check_hyper_parameter("error_if_nonfinite", error_if_nonfinite)
-    if isinstance(grads, Mapping) or view(grads) is not None or not isinstance(grads, Iterable):
-        raise TypeError(f"grads: expected a list of arrays, got {describe(grads)}")
-    arrays = [as_target(grad, f"grads[{i}]") for i, grad in enumerate(grads)]
+    limit("max_norm", max_norm)
+    boolean("error_if_nonfinite", error_if_nonfinite)
+    arrays = [as_target(grad, f"grads[{i}]") for i, grad in enumerate(as_list(grads, "grads"))]
     starts = [array.ctypes.data for array in arrays]
     sort_memory(starts, [array.nbytes for array in arrays], lambda i: f"grads[{i}]")
     norm = _norm(arrays)
@@ -476,7 +472,7 @@ def clip_grad_norm(
     return norm
 
 
-def _norm(arrays: list[NDArray[Any]]) -> float:
+def _norm(arrays: list[Array]) -> float:
     """Return the Euclidean norm of all arrays together, summed in double."""
     sums = np.zeros(2)
     for array in arrays:

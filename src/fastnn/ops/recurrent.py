@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastnn._door.arrays import expect_shape
 from fastnn._kernels import lstm as _lstm
 from fastnn._kernels.core import call
 from fastnn._kernels.door import floats
-
-Array = NDArray[Any]
+from fastnn._typing import Array
 
 
 def _lstm_sizes(weight_ih: Array, weight_hh: Array, bias: Array | None) -> tuple[int, int]:

@@ -12,3 +12,7 @@ from fastnn.optim.rmsprop import RMSprop
 from fastnn.optim.sgd import NAG, SGD
 
 __all__ = ["LAMB", "NAG", "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop"]
+
+
+def __dir__() -> list[str]:
+    return __all__

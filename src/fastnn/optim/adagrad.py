@@ -1,10 +1,13 @@
 """Adagrad."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from fastnn._door.numbers import above_0, at_least_0, boolean
 from fastnn._kernels.update import slowed
-from fastnn.optim.base import Optimizer, Schedule, split_eps
+from fastnn.optim.base import Optimizer, Params, Ranges, Rate, split_eps
 
 __all__ = ["Adagrad"]
 
@@ -66,11 +69,15 @@ class Adagrad(Optimizer):
 
     _kernel = "adagrad_step"
     _slots = ("sum",)
+    _ranges: ClassVar[Ranges] = {
+        "lr": at_least_0, "eps": above_0, "initial_accumulator_value": at_least_0,
+        "lr_decay": at_least_0, "weight_decay": at_least_0, "eps_inside_sqrt": boolean,
+    }  # fmt: skip
 
     def __init__(
         self,
-        params: Iterable[Any],
-        lr: float | Schedule = 1e-2,
+        params: Params,
+        lr: Rate = 1e-2,
         eps: float = 1e-10,
         initial_accumulator_value: float = 0,
         lr_decay: float = 0,

@@ -1,10 +1,13 @@
 """Adam, with its variants AMSGrad and AdamW."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from fastnn._door.numbers import above_0, at_least_0, boolean
 from fastnn._kernels.update import corrected
-from fastnn.optim.base import Optimizer, Schedule, split_eps
+from fastnn.optim.base import Optimizer, Params, Ranges, Rate, check_betas, split_eps
 
 __all__ = ["Adam", "AdamW"]
 
@@ -70,11 +73,15 @@ class Adam(Optimizer):
 
     _kernel = "adam_step"
     _slots = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+    _ranges: ClassVar[Ranges] = {
+        "lr": at_least_0, "betas": check_betas, "eps": above_0, "weight_decay": at_least_0,
+        "amsgrad": boolean, "bias_correction": boolean, "eps_inside_sqrt": boolean,
+    }  # fmt: skip
 
     def __init__(
         self,
-        params: Iterable[Any],
-        lr: float | Schedule = 1e-3,
+        params: Params,
+        lr: Rate = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0,
@@ -150,8 +157,8 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        params: Iterable[Any],
-        lr: float | Schedule = 1e-3,
+        params: Params,
+        lr: Rate = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,

@@ -1,68 +1,28 @@
 """What all optimizers share: parameter groups, hyper-parameters, states, the step."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastnn._door.arrays import as_target, describe, view
+from fastnn._door.arrays import as_any, as_list, as_target, describe, view
+from fastnn._door.numbers import below_1, boolean, choice, did_you_mean, limit, pair
 from fastnn._kernels.update import Taking, UpdateTable
 from fastnn._planning.watched import Watched, new_lock
+from fastnn._typing import Array
 from fastnn.optim.storage import BLOCK, DTYPES, SCALE, Arena, pack
 
-__all__ = ["Optimizer", "check_hyper_parameter", "split_eps"]
+__all__ = ["Optimizer", "check_betas", "split_eps"]
 
-Schedule = Callable[[int], float]
-
-# What a hyper-parameter may be: in words, and as a test of a number.
-_AT_LEAST_0 = ("a finite number >= 0", lambda v: 0 <= v < math.inf)
-_ABOVE_0 = ("a finite number > 0", lambda v: 0 < v < math.inf)
-_POSITIVE = ("a number > 0", lambda v: v > 0)
-_BELOW_1 = ("a number in [0, 1)", lambda v: 0 <= v < 1)
-_FRACTION = ("a number in [0, 1]", lambda v: 0 <= v <= 1)
-_NUMBERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "lr": _AT_LEAST_0,
-    "momentum": _FRACTION,
-    "dampening": _FRACTION,
-    "alpha": _BELOW_1,
-    "beta1": _BELOW_1,
-    "beta2": _BELOW_1,
-    "eps": _ABOVE_0,
-    "weight_decay": _AT_LEAST_0,
-    "lr_decay": _AT_LEAST_0,
-    "initial_accumulator_value": _AT_LEAST_0,
-    "clip_norm": _POSITIVE,
-    "max_norm": _POSITIVE,
-}
+Schedule: TypeAlias = Callable[[int], float]
+Rate: TypeAlias = float | Schedule
+Params: TypeAlias = Iterable[Any]  # arrays, objects of `Parameter` or groups of these
+# What each hyper-parameter may be: a check of the door's, called with its name and value.
+Ranges: TypeAlias = Mapping[str, Callable[[str, Any], Any]]
 _SCHEDULED = ("lr", "momentum")
-
-
-def check_hyper_parameter(name: str, value: Any) -> None:
-    """Raise unless `value` is one that the hyper-parameter `name` may have.
-
-    Raises
-    ------
-    TypeError
-        If it is not a number (a pair of them for betas, a bool for a switch).
-    ValueError
-        If it is out of range or NaN.
-    """
-    if name == "betas":
-        if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
-            raise TypeError(f"betas: expected a pair of numbers, got {value!r}")
-        check_hyper_parameter("beta1", value[0])
-        check_hyper_parameter("beta2", value[1])
-    elif name in _NUMBERS:
-        expected, allowed = _NUMBERS[name]
-        if not isinstance(value, Real) or isinstance(value, bool):
-            raise TypeError(f"{name}: expected {expected}, got {value!r}")
-        if not allowed(value):
-            raise ValueError(f"{name}: expected {expected}, got {value!r}")
-    elif not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}: expected True or False, got {value!r}")
 
 
 def _expect_keys(value: Any, keys: Iterable[str], name: str, optional: Iterable[str] = ()) -> None:
@@ -79,11 +39,18 @@ def split_eps(hyper: Mapping[str, Any]) -> tuple[float, float]:
     return (0.0, eps) if hyper["eps_inside_sqrt"] else (eps, 0.0)
 
 
+def check_betas(name: str, value: Any) -> None:
+    """Raise unless `value` is a pair of numbers in [0, 1), β₁ and β₂."""
+    beta1, beta2 = pair(name, value)
+    below_1("beta1", beta1)
+    below_1("beta2", beta2)
+
+
 class Optimizer(Watched):
     """Base of all optimizers; use one of its subclasses.
 
-    A subclass names its kernel and states, and turns the hyper-parameters of one group at one step
-    into the kernel's scalars. Everything else is here.
+    A subclass names its kernel, its states and what its hyper-parameters may be, and turns those of
+    one group at one step into the kernel's scalars. Everything else is here.
 
     Parameters
     ----------
@@ -109,10 +76,11 @@ class Optimizer(Watched):
     _kernel: ClassVar[str]
     _second_kernel: ClassVar[str | None] = None
     _slots: ClassVar[tuple[str, ...]]  # all states, in the order of the kernel's pointers
+    _ranges: ClassVar[Ranges]
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: Params,
         hyper: dict[str, Any],
         clip_norm: float | None = None,
         maximize: bool = False,
@@ -120,13 +88,10 @@ class Optimizer(Watched):
         state_dtype: str | None = None,
     ) -> None:
         if clip_norm is not None:
-            check_hyper_parameter("clip_norm", clip_norm)
-        check_hyper_parameter("maximize", maximize)
-        check_hyper_parameter("check_finite", check_finite)
-        if state_dtype is not None and state_dtype not in tuple(DTYPES):
-            raise ValueError(
-                f"state_dtype: expected None, {' or '.join(map(repr, DTYPES))}, got {state_dtype!r}"
-            )
+            limit("clip_norm", clip_norm)
+        boolean("maximize", maximize)
+        boolean("check_finite", check_finite)
+        choice("state_dtype", state_dtype, (None, *DTYPES))
         self.clip_norm, self.maximize, self.check_finite = clip_norm, maximize, check_finite
         self.state_dtype = state_dtype
         self.t, self._watchers = 0, None
@@ -173,11 +138,8 @@ class Optimizer(Watched):
 
     # Groups ----------------------------------------------------------------------------------
 
-    def _read_groups(self, params: Iterable[Any], hyper: dict[str, Any]) -> list[dict[str, Any]]:
-        one = isinstance(params, Mapping) or view(params) is not None
-        if one or not isinstance(params, Iterable):
-            raise TypeError(f"params: expected a list of arrays, got {describe(params)}")
-        params = list(params)
+    def _read_groups(self, params: Params, hyper: dict[str, Any]) -> list[dict[str, Any]]:
+        params = as_list(params, "params")
         if not params:
             raise ValueError("params: expected at least one array, got none")
         if not isinstance(params[0], Mapping):
@@ -204,8 +166,14 @@ class Optimizer(Watched):
     def _check_group(self, group: Mapping[str, Any], structure: tuple[str, ...] | None) -> None:
         """Raise unless the hyper-parameters are allowed and need the states that are there."""
         for name, value in group.items():
-            if name != "params" and not (name in _SCHEDULED and callable(value)):
-                check_hyper_parameter(name, value)
+            if name == "params" or (name in _SCHEDULED and callable(value)):
+                continue
+            if name not in self._ranges:
+                raise ValueError(
+                    f"groups: expected hyper-parameters among {', '.join(self._ranges)}, "
+                    f"got {name!r}{did_you_mean(name, self._ranges)}"
+                )
+            self._ranges[name](name, value)
         self._check(group)
         needed = self._state_names(group)
         if structure is not None and needed != structure:
@@ -221,7 +189,7 @@ class Optimizer(Watched):
             if callable(schedule := group.get(name)):
                 values[name] = schedule(t)
                 try:
-                    check_hyper_parameter(name, values[name])
+                    self._ranges[name](name, values[name])
                 except (TypeError, ValueError) as error:
                     raise type(error)(f"{error} from its schedule at step {t}") from None
         return {**group, **values} if values else group
@@ -233,15 +201,15 @@ class Optimizer(Watched):
         return float(lr(self.t) if callable(lr) else lr)
 
     @lr.setter
-    def lr(self, value: float | Schedule) -> None:
+    def lr(self, value: Rate) -> None:
         if not callable(value):
-            check_hyper_parameter("lr", value)
+            self._ranges["lr"]("lr", value)
         for group in self.groups:
             group["lr"] = value
 
     # States ----------------------------------------------------------------------------------
 
-    def _check_sparse(self, sources: list[Any], arrays: list[NDArray[Any]]) -> None:
+    def _check_sparse(self, sources: list[Any], arrays: list[Array]) -> None:
         """Raise if rows that are updated alone would share scales with others."""
         for source, array, name in zip(sources, arrays, self._names, strict=True):
             alone = getattr(source, "sparse", False) and self._second_kernel is None
@@ -252,7 +220,7 @@ class Optimizer(Watched):
                     "share a scale; got 'int8'"
                 )
 
-    def _make_states(self, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    def _make_states(self, arrays: list[Array]) -> list[Array]:
         """Make `state`; return the memory in which all states lie."""
         arena, places = Arena(), []
         int8 = self.state_dtype == "int8"
@@ -271,7 +239,7 @@ class Optimizer(Watched):
                     phase = array.ctypes.data // array.itemsize
                     place[name] = arena.reserve(key, dtype, array.size, 16, phase)
             places.append(place)
-        self.state: list[dict[str, NDArray[Any]]] = []
+        self.state: list[dict[str, Array]] = []
         for g, place, array in zip(self._group_of, places, arrays, strict=True):
             state = {}
             for name, where in place.items():
@@ -289,7 +257,7 @@ class Optimizer(Watched):
         return arena.blocks()
 
     def _make_table(
-        self, sources: list[Any], arrays: list[NDArray[Any]], memory: list[NDArray[Any]]
+        self, sources: list[Any], arrays: list[Array], memory: list[Array]
     ) -> UpdateTable:
         """Make the table in C."""
         rule_of = [(g, a.dtype.str) for g, a in zip(self._group_of, arrays, strict=True)]
@@ -341,14 +309,14 @@ class Optimizer(Watched):
         if clip_norm is None:
             clip_norm = self.clip_norm
         if clip_norm is not None:
-            check_hyper_parameter("clip_norm", clip_norm)
-        limit = math.inf if clip_norm is None else clip_norm
+            limit("clip_norm", clip_norm)
+        longest = math.inf if clip_norm is None else clip_norm
         if self._checked != self.groups or self._climbs != self.maximize:
             self._read_hyper_parameters()
         rows = None
         if self._scheduled:
             rows = [self._scalar_rows(t) for t in range(self.t, self.t + steps)]
-        self._table.prepare(grads, rows, self.t, steps, limit, self.check_finite)
+        self._table.prepare(grads, rows, self.t, steps, longest, self.check_finite)
         return self._table
 
     def step(self, grads: Sequence[Any] | None = None) -> None:
@@ -434,7 +402,7 @@ class Optimizer(Watched):
 
     def _check_state_dict(
         self, given: Mapping[str, Any]
-    ) -> tuple[list[dict[str, Any]], list[dict[str, NDArray[Any]]]]:
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Array]]]:
         """Return the hyper-parameters of each group and the states of each parameter to load."""
         own = self._describe()
         _expect_keys(given, own, "state_dict")
@@ -470,7 +438,7 @@ class Optimizer(Watched):
             saved, place = given["state"][name], f"state_dict['state'][{name!r}]"
             _expect_keys(saved, expected, place)
             for key, values in expected.items():
-                loaded = np.asarray(saved[key])
+                loaded = as_any(saved[key], f"{place}[{key!r}]")
                 if loaded.shape != values.shape or loaded.dtype != values.dtype:
                     raise ValueError(
                         f"{place}[{key!r}]: expected {describe(values)}, got {describe(loaded)}"

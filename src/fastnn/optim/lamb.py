@@ -1,10 +1,13 @@
 """LAMB."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from fastnn._door.numbers import above_0, at_least_0, boolean
 from fastnn._kernels.update import corrected
-from fastnn.optim.base import Optimizer, Schedule, split_eps
+from fastnn.optim.base import Optimizer, Params, Ranges, Rate, check_betas, split_eps
 
 __all__ = ["LAMB"]
 
@@ -66,11 +69,15 @@ class LAMB(Optimizer):
     _kernel = "lamb_moments"
     _second_kernel = "lamb_finish"
     _slots = ("exp_avg", "exp_avg_sq")
+    _ranges: ClassVar[Ranges] = {
+        "lr": at_least_0, "betas": check_betas, "eps": above_0, "weight_decay": at_least_0,
+        "bias_correction": boolean, "eps_inside_sqrt": boolean,
+    }  # fmt: skip
 
     def __init__(
         self,
-        params: Iterable[Any],
-        lr: float | Schedule = 1e-3,
+        params: Params,
+        lr: Rate = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-6,
         weight_decay: float = 0.0,

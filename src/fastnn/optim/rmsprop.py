@@ -1,9 +1,12 @@
 """RMSprop."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from __future__ import annotations
 
-from fastnn.optim.base import Optimizer, Schedule, split_eps
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from fastnn._door.numbers import above_0, at_least_0, below_1, boolean, fraction
+from fastnn.optim.base import Optimizer, Params, Ranges, Rate, split_eps
 
 __all__ = ["RMSprop"]
 
@@ -70,14 +73,18 @@ class RMSprop(Optimizer):
 
     _kernel = "rmsprop_step"
     _slots = ("square_avg", "grad_avg", "momentum_buffer")
+    _ranges: ClassVar[Ranges] = {
+        "lr": at_least_0, "alpha": below_1, "eps": above_0, "momentum": fraction,
+        "centered": boolean, "weight_decay": at_least_0, "eps_inside_sqrt": boolean,
+    }  # fmt: skip
 
     def __init__(
         self,
-        params: Iterable[Any],
-        lr: float | Schedule = 1e-2,
+        params: Params,
+        lr: Rate = 1e-2,
         alpha: float = 0.99,
         eps: float = 1e-8,
-        momentum: float | Schedule = 0,
+        momentum: Rate = 0,
         centered: bool = False,
         weight_decay: float = 0,
         *,

@@ -1,12 +1,14 @@
 """Gradient descent: plain, with momentum, and Nesterov's two forms."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from __future__ import annotations
 
-from numpy.typing import NDArray
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
+from fastnn._door.numbers import at_least_0, boolean, fraction
 from fastnn._kernels.update import started
-from fastnn.optim.base import Optimizer, Schedule
+from fastnn._typing import Array
+from fastnn.optim.base import Optimizer, Params, Ranges, Rate
 from fastnn.optim.storage import SCALE, unpack
 
 __all__ = ["NAG", "SGD"]
@@ -68,12 +70,16 @@ class SGD(Optimizer):
 
     _kernel = "sgd_step"
     _slots = ("momentum_buffer",)
+    _ranges: ClassVar[Ranges] = {
+        "lr": at_least_0, "momentum": fraction, "dampening": fraction, "nesterov": boolean,
+        "weight_decay": at_least_0,
+    }  # fmt: skip
 
     def __init__(
         self,
-        params: Iterable[Any],
-        lr: float | Schedule,
-        momentum: float | Schedule = 0,
+        params: Params,
+        lr: Rate,
+        momentum: Rate = 0,
         dampening: float = 0,
         nesterov: bool = False,
         weight_decay: float = 0,
@@ -156,12 +162,15 @@ class NAG(Optimizer):
 
     _kernel = "nag_step"
     _slots = ("velocity",)
+    _ranges: ClassVar[Ranges] = {
+        "lr": at_least_0, "momentum": fraction, "weight_decay": at_least_0,
+    }  # fmt: skip
 
     def __init__(
         self,
-        params: Iterable[Any],
-        lr: float | Schedule,
-        momentum: float | Schedule = 0.9,
+        params: Params,
+        lr: Rate,
+        momentum: Rate = 0.9,
         weight_decay: float = 0,
         *,
         clip_norm: float | None = None,
@@ -176,7 +185,7 @@ class NAG(Optimizer):
     def _scalars(hyper: Mapping[str, Any]) -> tuple[Any, ...]:
         return hyper["weight_decay"], hyper["lr"], hyper["momentum"]
 
-    def lookahead(self) -> list[NDArray[Any]]:
+    def lookahead(self) -> list[Array]:
         """Return the look-ahead points of the textbook form, x = y + μv: copies of the arrays.
 
         The next gradient is to be taken there. The arrays hold these points already; a copy serves
@@ -189,7 +198,7 @@ class NAG(Optimizer):
         """
         return [array.copy() for array in self._table.current()]
 
-    def positions(self) -> list[NDArray[Any]]:
+    def positions(self) -> list[Array]:
         """Return the positions y = x - μv of the textbook form, new arrays.
 
         They are where the steps v have led so far, without the look-ahead; μ is that of the last

@@ -7,13 +7,15 @@ itself over 2¹⁵ (2³¹ for states without a sign). Kernels round by threshold
 average over the steps; see ``_kernels/optim_states.inc``.
 """
 
+from __future__ import annotations
+
 from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastnn._planning.memory import aligned_zeros
+from fastnn._typing import Array
 
 __all__ = ["BLOCK", "DTYPES", "SCALE", "UNSIGNED", "Arena", "pack", "unpack"]
 
@@ -23,7 +25,7 @@ DTYPES: dict[str, np.dtype[Any]] = {"bfloat16": np.dtype(np.uint16), "int8": np.
 UNSIGNED = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum"})
 
 
-def unpack(name: str, packed: NDArray[Any], scale: NDArray[Any] | None = None) -> NDArray[Any]:
+def unpack(name: str, packed: Array, scale: Array | None = None) -> Array:
     """Return the values of a state, float32.
 
     Parameters
@@ -43,13 +45,13 @@ def unpack(name: str, packed: NDArray[Any], scale: NDArray[Any] | None = None) -
     if packed.dtype.kind == "f":
         return packed
     if scale is None:
-        bits: NDArray[Any] = packed.astype(np.uint32) << 16
+        bits: Array = packed.astype(np.uint32) << 16
         return bits.view(np.float32)
     code = packed.reshape(-1).astype(np.uint32)
     marked = np.repeat(scale, BLOCK)[: code.size]
     base = np.abs(marked)
     largest = 255 if name in UNSIGNED else 127
-    values: NDArray[Any] = (base.view(np.uint32) + ((code & largest) << 20)).view(np.float32)
+    values: Array = (base.view(np.uint32) + ((code & largest) << 20)).view(np.float32)
     if name not in UNSIGNED:
         values = np.where(code & 128, base - values, values - base)
     values[(marked < 0) & ((code & largest) == largest)] = np.nan
@@ -57,8 +59,8 @@ def unpack(name: str, packed: NDArray[Any], scale: NDArray[Any] | None = None) -
 
 
 def pack(
-    name: str, values: NDArray[Any], dtype: str, threshold: float = 0.5
-) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    name: str, values: Array, dtype: str, threshold: float = 0.5
+) -> tuple[Array, Array | None]:
     """Return finite values as they are stored, and their scales for ``"int8"``.
 
     Parameters
@@ -107,7 +109,7 @@ class Arena:
     def __init__(self) -> None:
         self._size: dict[Any, int] = {}
         self._dtype: dict[Any, np.dtype[Any]] = {}
-        self._memory: dict[Any, NDArray[Any]] = {}
+        self._memory: dict[Any, Array] = {}
 
     def reserve(
         self, key: Any, dtype: np.dtype[Any], size: int, multiple: int = 1, phase: int = 0
@@ -118,13 +120,13 @@ class Arena:
         self._size[key], self._dtype[key] = start + size, dtype
         return key, start
 
-    def array(self, place: tuple[Any, int], shape: tuple[int, ...]) -> NDArray[Any]:
+    def array(self, place: tuple[Any, int], shape: tuple[int, ...]) -> Array:
         """Return the array at a reserved place, zeros at first."""
         key, start = place
         if key not in self._memory:
             self._memory[key] = aligned_zeros(self._size[key], self._dtype[key])
         return self._memory[key][start : start + prod(shape)].reshape(shape)
 
-    def blocks(self) -> list[NDArray[Any]]:
+    def blocks(self) -> list[Array]:
         """Return all memory that arrays have been taken from."""
         return list(self._memory.values())

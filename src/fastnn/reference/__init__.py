@@ -141,3 +141,7 @@ __all__ = [
     "tanh_backward",
     "tanh_forward",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from math import erfc, pi, sqrt
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
-
+from fastnn._typing import Array
 
 
 def exp_forward(x: Array) -> Array:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
-
+from fastnn._typing import Array
 
 
 def philox(key: int, step: int, blocks: int) -> NDArray[np.uint64]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from fastnn._typing import Array
 
 
 def gather_rows(x: Array, index: NDArray[np.int64]) -> Array:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from numpy.typing import NDArray
-
-Array = NDArray[Any]
-
+from fastnn._typing import Array
 
 
 def matmul(a: Array, b: Array) -> Array:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn._typing import Array
 from fastnn.reference.activation import log_softmax_forward, sigmoid_forward
-
-Array = NDArray[Any]
-
 
 
 def mse_loss(

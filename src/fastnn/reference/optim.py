@@ -6,8 +6,13 @@ All functions change their arrays in place except the gradient. `step` counts fr
 
 import numpy as np
 
-__all__ = ["adagrad_step", "adam_step", "adamw_step", "lamb_step", "nag_step", "rmsprop_step"]
-__all__ += ["sgd_step"]
+__all__ = [
+    "adagrad_step", "adam_step", "adamw_step", "lamb_step", "nag_step", "rmsprop_step", "sgd_step",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def _gradient(param, grad, weight_decay, maximize):

@@ -4,3 +4,7 @@ from fastnn.training.history import History
 from fastnn.training.trainer import Trainer
 
 __all__ = ["History", "Trainer"]
+
+
+def __dir__() -> list[str]:
+    return __all__

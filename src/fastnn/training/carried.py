@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from fastnn._typing import Array
 
 __all__ = ["CarriedState"]
 
@@ -22,15 +23,15 @@ class CarriedState:
         h and c by the names under which a program reads them; empty before the first batch.
     """
 
-    def __init__(self, states: dict[str, NDArray[Any]] | None = None) -> None:
-        self.states: dict[str, NDArray[Any]] = states or {}
-        self._next: dict[str, NDArray[Any]] = {}
+    def __init__(self, states: dict[str, Array] | None = None) -> None:
+        self.states: dict[str, Array] = states or {}
+        self._next: dict[str, Array] = {}
 
     def reset(self) -> None:
         """Forget: the next batch begins at zero, with any number of sequences."""
         self.states, self._next = {}, {}
 
-    def arrays(self, program: Any, rows: int) -> dict[str, NDArray[Any]]:
+    def arrays(self, program: Any, rows: int) -> dict[str, Array]:
         """Return what lets a program take `rows` sequences on from here, by slot.
 
         Raises

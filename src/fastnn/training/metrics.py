@@ -7,12 +7,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastnn._door.arrays import describe
+from fastnn._door.numbers import choice
+from fastnn._typing import Array
 from fastnn.losses.loss import Loss
 
-Array = NDArray[Any]
 Metric = Callable[[Array, Array], float]
 
 
@@ -98,9 +98,7 @@ def resolve_metrics(metrics: Iterable[Any], loss: Any) -> dict[str, Metric]:
             raise TypeError(f"metrics: expected names or callables, got {describe(metric)}")
         name = metric if isinstance(metric, str) else getattr(metric, "__name__", repr(metric))
         if isinstance(metric, str):
-            if metric not in METRICS:
-                raise ValueError(f"metrics: expected one of {', '.join(METRICS)}, got {metric!r}")
-            metric = METRICS[metric]
+            metric = METRICS[choice("metrics", metric, METRICS)]
         if metric is accuracy and isinstance(loss, Loss):
             binary = loss.name == "binary_cross_entropy_with_logits"
             metric = partial(

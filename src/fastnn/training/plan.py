@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from math import prod
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastnn._kernels.training_program import TrainingProgram
 from fastnn._planning.builder import SERIAL, Builder, Scalar
 from fastnn._planning.schedule import Schedule
+from fastnn._typing import Array
 from fastnn.layers.base import Layer
 from fastnn.layers.model import arenas
 from fastnn.layers.parameter import Parameter
 from fastnn.losses.loss import Loss
-
-Array = NDArray[Any]
 
 
 def make_program(

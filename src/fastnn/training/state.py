@@ -7,9 +7,9 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastnn._door.arrays import describe
+from fastnn._typing import Array
 from fastnn.optim import Optimizer
 from fastnn.safetensors import read_safetensors, save_safetensors
 from fastnn.training.carried import CarriedState
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["restore_trainer", "save_trainer"]
 
-Array = NDArray[Any]
 _KEY, _CARRIED = "fastnn.trainer", "carried."
 
 

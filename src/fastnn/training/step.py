@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastnn._door.arrays import Array, describe
-from fastnn._door.numbers import number
+from fastnn._door.arrays import describe
+from fastnn._door.numbers import at_least_0, limit
 from fastnn._kernels.door import as_input
 from fastnn._kernels.training_program import TrainingProgram
 from fastnn._kernels.update import Taking
+from fastnn._typing import Array
 from fastnn.layers.base import Layer
 from fastnn.layers.model import Model, Recent, arenas
 from fastnn.layers.parameter import Parameter, mark_gradients
 from fastnn.losses import l2_penalty, resolve
 from fastnn.losses.loss import Loss
 from fastnn.optim import Optimizer
-from fastnn.optim.base import check_hyper_parameter
 from fastnn.training.carried import CarriedState
 from fastnn.training.history import History
 from fastnn.training.plan import make_program
@@ -110,7 +110,7 @@ class Stepper:
 
     @l2.setter
     def l2(self, l2: float) -> None:
-        self._l2 = number("l2", l2)
+        self._l2 = at_least_0("l2", l2)
         self.invalidate()
 
     @property
@@ -121,7 +121,7 @@ class Stepper:
     @clip_norm.setter
     def clip_norm(self, clip_norm: float | None) -> None:
         if clip_norm is not None:
-            check_hyper_parameter("clip_norm", clip_norm)
+            limit("clip_norm", clip_norm)
         self._clip_norm = clip_norm
 
     @property
@@ -345,8 +345,6 @@ def _checked(result: Any, pred: Array) -> tuple[float, Array]:
         value = float(loss)
     except (TypeError, ValueError):
         raise TypeError(f"loss: expected a number and a gradient, got {describe(loss)}") from None
-    if gradient is None:
-        raise TypeError("gradient: expected an array of the predictions' shape, got None")
     array = as_input(gradient, "gradient", pred.dtype)
     if array.shape != pred.shape:
         raise ValueError(f"gradient: expected shape {pred.shape}, got {array.shape}")

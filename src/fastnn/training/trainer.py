@@ -9,12 +9,13 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from fastnn._door.arrays import describe, view
+from fastnn._door.arrays import as_any, describe
 from fastnn._door.numbers import generator, positive
 from fastnn._kernels.door import as_input, output
 from fastnn._kernels.update import Taking
+from fastnn._typing import Array, Rng
 from fastnn.callbacks import CallbackList, ProgressBar
 from fastnn.layers.base import Layer
 from fastnn.losses.loss import Loss
@@ -27,7 +28,6 @@ from fastnn.training.step import Stepper
 
 __all__ = ["History", "Trainer"]
 
-Array = NDArray[Any]
 
 # Samples that are predicted at a time.
 _PREDICTED = 256
@@ -117,7 +117,7 @@ class Trainer(Stepper):
         metrics: Iterable[str | Metric] = (),
         callbacks: Iterable[Any] = (),
         progress: bool = True,
-        rng: int | np.random.Generator | None = None,
+        rng: Rng = None,
     ) -> History:
         """Train for some epochs; each sees every sample once.
 
@@ -231,8 +231,7 @@ class Trainer(Stepper):
             shape = (len(x), *self._plan(x.shape[1:], loss).schedule.y.shape)
             y, row_weight = loss.check(shape, dtype, y, weight)
             return x, y, row_weight if each_row else weight
-        given = view(y)
-        y = np.asarray(y) if given is None else given
+        y = as_any(y, "y")
         if y.ndim == 0 or len(y) != len(x):
             raise ValueError(f"y: expected {len(x)} samples, as x has, got shape {y.shape}")
         return x, y, weight

@@ -1,0 +1,13 @@
+"""Names of types that signatures share."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Array", "Rng"]
+
+Array: TypeAlias = NDArray[Any]
+Rng: TypeAlias = int | np.random.Generator | None  # where random numbers come from
