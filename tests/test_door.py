@@ -16,8 +16,9 @@ SOURCES = Path(fastnn.__file__).parent
 # What others may refuse: objects that are neither numbers nor arrays.
 OBJECTS = re.compile(
     "a fastnn (layer|optimizer)|a name or a callable|(names|list of names) or callables|"
-    "a list of (names|callbacks)|a Parameter|a mapping|a dict|a schedule|a name in the logs|"
-    "names that are strings|strings|a sequence of arrays|one array per parameter|"
+    "a list of (names|callbacks)|a Parameter|a mapping|names with arrays|a dict|a schedule|"
+    "a name in the logs|names that are strings|strings|a sequence of arrays|"
+    "one array per parameter|"
     r"a layer whose|\(loss, gradient\)|a number and a gradient|\(x, y\) or|objects with|\{wanted\}"
 )
 
@@ -296,10 +297,11 @@ def test_names_for_labels():
         (lambda: losses.mse(np.zeros(3), np.zeros((3, 1))), r"target\.ravel\(\)"),
         (lambda: losses.mse(np.zeros((3, 1)), np.zeros((2, 1))), "3 predictions, but 2 targets"),
         (lambda: losses.mse(np.zeros((3, 5, 2)), np.zeros((3, 2))), "return_sequences=False"),
+        (lambda: trainer().step(np.zeros(3), np.zeros((3, 1))), r"x\[:, None\]"),
     ],
 )
 def test_errors_with_the_way_out(call, way_out):
-    with pytest.raises(ValueError, match=rf"^(labels|target): expected .*, got .*; .*{way_out}"):
+    with pytest.raises(ValueError, match=rf"^(labels|target|x): expected .*, got .*; .*{way_out}"):
         call()
 
 
@@ -337,6 +339,7 @@ def test_errors_with_the_way_out(call, way_out):
         (lambda: fastnn.preprocessing.center([[1.0]], 2), ValueError, "axis: expected an int"),
         (lambda: ops.embedding_backward([[1.0]], [0], 1.5), TypeError, "num_embeddings: expected"),
         (lambda: fastnn.set_num_threads(1025), ValueError, "n: expected an integer from 1 to 1024"),
+        (lambda: fastnn.Linear(2, 2).load_state_dict(None), TypeError, "mapping: expected names"),
         (lambda: fastnn.save_safetensors("x", [1.0]), TypeError, "tensors: expected a mapping"),
         (
             lambda: fastnn.callbacks.ModelCheckpoint("x", save_best_only="y"),

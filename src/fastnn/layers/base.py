@@ -13,7 +13,7 @@ from weakref import ref
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastnn._door.arrays import as_any
+from fastnn._door.arrays import as_any, describe
 from fastnn._door.numbers import float_dtype, generator
 from fastnn._kernels.door import as_input, empty
 from fastnn._kernels.program import Program
@@ -525,12 +525,19 @@ class Layer(Watched):
         ------
         KeyError
             If `strict` and keys are missing or unknown.
+        TypeError
+            If `mapping` is none, or holds something that is no array of real numbers.
         ValueError
             If a shape differs, or a parameter that is in two places has two values. Nothing is
             changed in either case.
         """
         state = self._state()
-        given = {k: v for k, v in mapping.items() if k.rpartition(".")[2] != "num_batches_tracked"}
+        if not isinstance(mapping, Mapping):
+            raise TypeError(f"mapping: expected names with arrays, got {describe(mapping)}")
+        given = {
+            key: value for key, value in mapping.items()
+            if str(key).rpartition(".")[2] != "num_batches_tracked"
+        }  # fmt: skip
         keys = LoadedKeys([name for name in state if name not in given],
                           [name for name in given if name not in state])
         if strict and (keys.missing_keys or keys.unexpected_keys):

@@ -310,7 +310,8 @@ class Stepper:
         """Return a batch as the model reads it."""
         x = self._model._as_input(x, self._model._built().dtype)
         if x.ndim < 1 + self._model._needs_features:
-            raise ValueError(f"x: expected shape (batch, ...), got {x.shape}")
+            way_out = "; x[:, None] has one feature" if x.ndim == 1 else ""
+            raise ValueError(f"x: expected shape (batch, ...), got {x.shape}{way_out}")
         return x
 
     def _convert(self, x: Any, y: Any, weight: Any) -> tuple[TrainingProgram, Any, Any, Any]:
