@@ -113,17 +113,26 @@ def test_the_graph_of_a_small_model_as_text():
     assert small().graph() == """\
 Sequential (float32): x (batch, 64) -> y (batch, 10)
 forward
-     x (batch, 64) = copy_columns(given)
-  0  v2 (batch, 128) = linear_forward(x, 0.weight, 0.bias)
-  1  then v3 (batch, 128) = relu_forward(v2)  (in place)
-  2  y (batch, 10) = linear_forward(v3, 2.weight, 2.bias)
+  rows       x (batch, 64) = copy_columns(given)
+  rows    0  v2 (batch, 128) = linear_forward(x, 0.weight, 0.bias)
+  rows    1  then v3 (batch, 128) = relu_forward(v2)  (in place)
+  rows    2  y (batch, 10) = linear_forward(v3, 2.weight, 2.bias)
 backward
-  2  dv3 (batch, 128) = linear_backward_input(dy, 2.weight)
-  1  then dv2 (batch, 128) = relu_backward(dv3, v3)  (in place)
-  0  dx (batch, 64) = linear_backward_input(dv2, 0.weight)
+  rows    2  dv3 (batch, 128) = linear_backward_input(dy, 2.weight)
+  rows    1  then dv2 (batch, 128) = relu_backward(dv3, v3)  (in place)
+  rows    0  dx (batch, 64) = linear_backward_input(dv2, 0.weight)
 parameter gradients
-  0  d0.weight (128, 64), d0.bias (128,) = linear_backward_weight(dv2, x)
-  2  d2.weight (10, 128), d2.bias (10,) = linear_backward_weight(dy, v3)"""
+  items   0  d0.weight (128, 64), d0.bias (128,) = linear_backward_weight(dv2, x)
+  items   2  d2.weight (10, 128), d2.bias (10,) = linear_backward_weight(dy, v3)"""
+
+
+def test_a_graph_tells_who_shares_what_and_where_threads_wait():
+    net = fastnn.Sequential(fastnn.Linear(4, 3), fastnn.BatchNorm1d(3), fastnn.ReLU(), rng=0)
+    found = [line.split()[0] if "wait" not in line else "wait" for line in net.graph().splitlines()]
+    assert found == [
+        "Sequential", "forward", "rows", "rows", "wait", "items", "wait", "rows",
+        "backward", "rows", "wait", "items", "wait", "rows", "parameter", "items",
+    ]  # fmt: skip
 
 
 def test_every_operation_is_in_every_graph():

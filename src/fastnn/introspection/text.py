@@ -19,7 +19,9 @@ def graph(layer: Any, format: str = "text", input_shape: tuple[int, ...] | None 
     ----------
     layer : Layer
     format : {"text", "dot", "svg"}
-        A list in the order of execution; the language of Graphviz; a picture.
+        A list in the order of execution, with how threads share each operation (by rows of the
+        batch, by items whose number the batch does not change, or not: serial) and where they wait
+        for each other; the language of Graphviz; a picture.
     input_shape : tuple of int, optional
         Shape per sample; taken from the first layer or the last call when not given.
 
@@ -39,19 +41,26 @@ def graph(layer: Any, format: str = "text", input_shape: tuple[int, ...] | None 
 
 
 def _text(graph: Graph) -> str:
+    """Write a line for each operation: who shares it among threads, and where they meet."""
     lines = [f"{graph.title}: {graph.shaped(graph.schedule.x)} -> {graph.shaped(graph.schedule.y)}"]
     width = max((len(op.scope) for op in graph.schedule.operations), default=0)
-    stage = None
+    stage, before = None, None
     for op in graph.schedule.operations:
+        fused = id(op) in graph.fused
         if op.stage != stage:
             stage = op.stage
             lines.append(TITLES[stage])
+        elif before is not None and not fused and op.waits_after(before):
+            lines.append("  -- wait --")
+        before = before if fused else op
         left = ", ".join(map(graph.shaped, graph.results(op)))
         right = ", ".join(map(graph.name, op.inputs))
         sign = "+=" if op.accumulate else "="
-        then = "then " if id(op) in graph.fused else ""
+        then = "then " if fused else ""
         note = "  (in place)" if graph.in_place(op) else ""
-        lines.append(f"  {op.scope:<{width}}  {then}{left} {sign} {op.kernel}({right}){note}")
+        lines.append(
+            f"  {op.split:<6}  {op.scope:<{width}}  {then}{left} {sign} {op.kernel}({right}){note}"
+        )
     return "\n".join(lines)
 
 
