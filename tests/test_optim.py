@@ -325,23 +325,18 @@ def test_result_does_not_depend_on_how_elements_are_shared_among_arrays():
 
 
 @pytest.mark.parametrize("rule", [optim.Adam, optim.LAMB])
-def test_result_does_not_depend_on_the_number_of_threads(rule):
-    from fastnn._kernels import core
-
+def test_result_does_not_depend_on_the_number_of_threads(rule, threads):
     rng = np.random.default_rng(7)
     shapes = [(300, 301), (5,), (4096,), (7, 11), (50_000,)]
     start, grads = arrays(rng, "float32", shapes), arrays(rng, "float32", shapes)
-    results, limit = [], core.get_num_threads()
-    try:
-        for threads in (1, 2, 3):
-            core.set_num_threads(threads)
-            params = [p.copy() for p in start]
-            optimizer = rule(params, 0.1, clip_norm=2.0)
-            for _ in range(3):
-                optimizer.step(grads)
-            results.append(params)
-    finally:
-        core.set_num_threads(limit)
+    results = []
+    for count in (1, 2, 3):
+        threads(count)
+        params = [p.copy() for p in start]
+        optimizer = rule(params, 0.1, clip_norm=2.0)
+        for _ in range(3):
+            optimizer.step(grads)
+        results.append(params)
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             assert np.array_equal(a, b)

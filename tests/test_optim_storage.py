@@ -109,9 +109,7 @@ def test_averages_do_not_drift(rule, dtype):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 @pytest.mark.parametrize("rule", RULES, ids=IDS)
-def test_resumed_run_and_threads_give_the_same_bits(rule, dtype):
-    from fastnn._kernels import core
-
+def test_resumed_run_and_threads_give_the_same_bits(rule, dtype, threads):
     rng = np.random.default_rng(3)
     shapes = [(300, 201), (7,), (5000,)]
     start = [rng.standard_normal(s).astype(np.float32) for s in shapes]
@@ -120,19 +118,15 @@ def test_resumed_run_and_threads_give_the_same_bits(rule, dtype):
     optimizer = rule(whole, state_dtype=dtype)
     for g in grads:
         optimizer.step(g)
-    limit = core.get_num_threads()
-    core.set_num_threads(1)
-    try:
-        halves = [p.copy() for p in start]
-        early = rule(halves, state_dtype=dtype)
-        for g in grads[:2]:
-            early.step(g)
-        late = rule(halves, state_dtype=dtype)
-        late.load_state_dict(early.state_dict())
-        for g in grads[2:]:
-            late.step(g)
-    finally:
-        core.set_num_threads(limit)
+    threads(1)
+    halves = [p.copy() for p in start]
+    early = rule(halves, state_dtype=dtype)
+    for g in grads[:2]:
+        early.step(g)
+    late = rule(halves, state_dtype=dtype)
+    late.load_state_dict(early.state_dict())
+    for g in grads[2:]:
+        late.step(g)
     for a, b in zip(whole, halves, strict=True):
         assert a.tobytes() == b.tobytes()
     with pytest.raises(ValueError, match="expected"):

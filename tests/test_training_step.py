@@ -441,8 +441,8 @@ def test_denormals_of_the_caller_stay():
     assert (tiny + tiny > tiny).all()
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_the_number_of_threads_changes_no_bit(threads):
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_number_of_threads_changes_no_bit(count, threads):
     def train():
         model = fastnn.Sequential(
             fastnn.Linear(64, 128), fastnn.ReLU(), fastnn.Dropout(0.2), fastnn.Linear(128, 10),
@@ -453,12 +453,8 @@ def test_the_number_of_threads_changes_no_bit(threads):
         history = trainer.fit(x, np.arange(300) % 10, epochs=2, batch_size=128, rng=0)
         return history.history, state(trainer)
 
-    before = fastnn.get_num_threads()
     history, expected = train()
-    fastnn.set_num_threads(threads)
-    try:
-        other, result = train()
-    finally:
-        fastnn.set_num_threads(before)
+    threads(count)
+    other, result = train()
     assert history == other
     assert_same(expected, result)
