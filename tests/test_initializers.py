@@ -15,7 +15,6 @@ every_random_one = pytest.mark.parametrize("name", RANDOM)
 
 
 @every_initializer
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", [(7, 5), (5, 7), (4, 3, 2), (0, 3), (3, 0)])
 def test_shape_dtype_and_order(name, dtype, shape):
     value = initializers.get(name)(shape, 0, dtype)
