@@ -32,8 +32,7 @@ def test_every_rule_has_a_row():
 
 
 @every_variant
-def test_rule_matches_its_numpy_twin(rule, variant, dtype):
-    rng = np.random.default_rng(0)
+def test_rule_matches_its_numpy_twin(rule, variant, dtype, rng):
     params = arrays(rng, dtype)
     expected = [p.copy() for p in params]
     first = variant.options.get("initial_accumulator_value", 0)
@@ -60,8 +59,7 @@ def test_rule_matches_its_numpy_twin(rule, variant, dtype):
 
 
 @every_variant
-def test_ops_step_matches_its_numpy_twin(rule, variant, dtype):
-    rng = np.random.default_rng(1)
+def test_ops_step_matches_its_numpy_twin(rule, variant, dtype, rng):
     options = {"lr": 0.01} | rule.twin_options(variant.options, 7)
     for shape in SHAPES:
         param, grad = arrays(rng, dtype, [shape, shape])
@@ -77,9 +75,8 @@ def test_ops_step_matches_its_numpy_twin(rule, variant, dtype):
 
 
 @each(BESIDE_PYTORCH)
-def test_matches_pytorch(rule, variant, dtype):
+def test_matches_pytorch(rule, variant, dtype, rng):
     torch = pytest.importorskip("torch")
-    rng = np.random.default_rng(2)
     params = arrays(rng, dtype, SHAPES[:4])
     tensors = [torch.nn.Parameter(torch.tensor(p)) for p in params]
     ours = rule.optimizer(params, **variant.options)
@@ -100,9 +97,8 @@ def test_matches_pytorch(rule, variant, dtype):
     ("rule", "kwargs"),
     [(optim.Adam, {"lr": 0.1}), (optim.AdamW, {"lr": 0.1, "weight_decay": 0.1})],
 )
-def test_adam_update_is_within_2_ulp_of_the_exact_one(rule, kwargs, dtype):
+def test_adam_update_is_within_2_ulp_of_the_exact_one(rule, kwargs, dtype, rng):
     """The change of a parameter, from states whose moments are exact."""
-    rng = np.random.default_rng(3)
     n = 10_000
     grad = (rng.standard_normal(n) * 10.0 ** rng.uniform(-6, 6, n)).astype(dtype)
     param = np.zeros(n, dtype)  # so that the new value is the change itself
@@ -139,8 +135,7 @@ def test_lamb_ratio_is_one_where_a_norm_is_zero():
 
 
 @every_rule
-def test_clip_norm_scales_all_gradients_together(rule):
-    rng = np.random.default_rng(4)
+def test_clip_norm_scales_all_gradients_together(rule, rng):
     params, grads = arrays(rng, "float32"), arrays(rng, "float32")
     copies = [p.copy() for p in params]
     norm = math.sqrt(sum(float((g.astype(float) ** 2).sum()) for g in grads))
@@ -187,8 +182,7 @@ def test_schedules_for_rate_and_momentum_are_evaluated_at_each_step():
 
 
 @every_rule
-def test_a_schedule_is_the_rate_of_each_step(rule):
-    rng = np.random.default_rng(8)
+def test_a_schedule_is_the_rate_of_each_step(rule, rng):
     params = arrays(rng, "float64")
     copies = [p.copy() for p in params]
     lr = schedules.warmup(schedules.exponential_decay(0.1, 0.5), 2)
@@ -204,8 +198,7 @@ def test_a_schedule_is_the_rate_of_each_step(rule):
 
 
 @every_rule
-def test_groups_are_optimizers_of_their_own(rule):
-    rng = np.random.default_rng(9)
+def test_groups_are_optimizers_of_their_own(rule, rng):
     params = arrays(rng, "float32")
     copies = [p.copy() for p in params]
     own = {"lr": 0.02, "weight_decay": 0.1}
@@ -220,8 +213,7 @@ def test_groups_are_optimizers_of_their_own(rule):
         assert np.array_equal(p, q)
 
 
-def test_groups_have_hyper_parameters_of_their_own():
-    rng = np.random.default_rng(5)
+def test_groups_have_hyper_parameters_of_their_own(rng):
     a, b, c = arrays(rng, "float32", [(5,), (6,), (7,)])
     d = rng.standard_normal(3)
     grads = [np.ones_like(p) for p in (a, b, c, d)]
@@ -242,9 +234,8 @@ def test_groups_have_hyper_parameters_of_their_own():
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule.by_element], ids=str)
-def test_result_does_not_depend_on_how_elements_are_shared_among_arrays(rule):
+def test_result_does_not_depend_on_how_elements_are_shared_among_arrays(rule, rng):
     """One array, its pieces, and neighbours that are merged: the same bits."""
-    rng = np.random.default_rng(6)
     flat, grad = (a.astype("float32") for a in rng.standard_normal((2, 40_003)))
     cuts = np.sort(rng.integers(0, flat.size, 50))
     whole, neighbours = flat.copy(), flat.copy()
@@ -270,8 +261,7 @@ def test_result_does_not_depend_on_how_elements_are_shared_among_arrays(rule):
 
 
 @every_rule
-def test_result_does_not_depend_on_the_number_of_threads(rule, threads):
-    rng = np.random.default_rng(7)
+def test_result_does_not_depend_on_the_number_of_threads(rule, threads, rng):
     shapes = [(300, 301), (5,), (4096,), (7, 11), (50_000,)]
     start, grads = arrays(rng, "float32", shapes), arrays(rng, "float32", shapes)
     results = []

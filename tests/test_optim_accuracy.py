@@ -12,7 +12,7 @@ EPSILON = 2.0**-23  # of float32
     ("rule", "options", "exact", "bound"), EXACT,
     ids=["-".join([str(rule), *options]) for rule, options, *_ in EXACT],
 )  # fmt: skip
-def test_update_is_within_2_ulp_of_the_exact_one(rule, options, exact, bound, isa):
+def test_update_is_within_2_ulp_of_the_exact_one(rule, options, exact, bound, isa, rng):
     """Parameters are 0 before each step, so that they are the negative update after it.
 
     The exact update is that of the moments as stored, with the scalars rounded to float32: what
@@ -23,7 +23,6 @@ def test_update_is_within_2_ulp_of_the_exact_one(rule, options, exact, bound, is
     Adam's and the product of its rate, which comes last. Where u is a sum that may cancel (the two
     forms of Nesterov's momentum) a ULP is one of the largest of the sum and its terms.
     """
-    rng = np.random.default_rng(0)
     x = np.zeros(50_000, np.float32)
     optimizer = rule.optimizer([x], LR, **options)
     for t in range(1, 6):

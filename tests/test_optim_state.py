@@ -44,8 +44,7 @@ def gradients(t):
 
 
 @pytest.mark.parametrize("make", [*MAKERS.values(), adam], ids=[*MAKERS, "Adam warming up"])
-def test_resumed_run_equals_one_that_never_stopped(make):
-    rng = np.random.default_rng(0)
+def test_resumed_run_equals_one_that_never_stopped(make, rng):
     params, optimizer = setup(make, rng)
     for t in range(6):
         optimizer.step(gradients(t))

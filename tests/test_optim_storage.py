@@ -26,8 +26,7 @@ def values(optimizer, i):
 
 @pytest.mark.parametrize("dtype", STORED)
 @pytest.mark.parametrize("name", ["exp_avg", "exp_avg_sq"])
-def test_pack_and_unpack(name, dtype):
-    rng = np.random.default_rng(0)
+def test_pack_and_unpack(name, dtype, rng):
     x = (rng.standard_normal(1000) * 10.0 ** rng.uniform(-1, 1, 1000)).astype(np.float32)
     if name in UNSIGNED:
         x = x**2
@@ -44,9 +43,8 @@ def test_pack_and_unpack(name, dtype):
 
 @pytest.mark.parametrize("param_dtype", ["float32", "float64"])
 @pytest.mark.parametrize("dtype", STORED)
-def test_kernels_round_as_the_twin_does(dtype, param_dtype):
+def test_kernels_round_as_the_twin_does(dtype, param_dtype, rng):
     """Adam's moments, bit for bit; the parameters are updated with the unrounded ones."""
-    rng = np.random.default_rng(1)
     shapes = [(1000,), (3, 5), (), (300, 7), (256,), (0,)]
     params = [rng.standard_normal(s).astype(param_dtype) for s in shapes]
     optimizer = optim.Adam(params, 0.5, (0.5, 0.75), state_dtype=dtype)
@@ -77,9 +75,8 @@ def test_kernels_round_as_the_twin_does(dtype, param_dtype):
 
 @pytest.mark.parametrize("dtype", STORED)
 @every_rule
-def test_averages_do_not_drift(rule, dtype):
+def test_averages_do_not_drift(rule, dtype, rng):
     """After many steps of small changes the states are where they would be at full precision."""
-    rng = np.random.default_rng(2)
     size = 2000
     full, packed = np.zeros(size, np.float32), np.zeros(size, np.float32)
     one, other = rule.make([full]), rule.make([packed], state_dtype=dtype)
@@ -101,8 +98,7 @@ def test_averages_do_not_drift(rule, dtype):
 
 @pytest.mark.parametrize("dtype", STORED)
 @every_rule
-def test_resumed_run_and_threads_give_the_same_bits(rule, dtype, threads):
-    rng = np.random.default_rng(3)
+def test_resumed_run_and_threads_give_the_same_bits(rule, dtype, threads, rng):
     shapes = [(300, 201), (7,), (5000,)]
     start = [rng.standard_normal(s).astype(np.float32) for s in shapes]
     grads = [[rng.standard_normal(s).astype(np.float32) for s in shapes] for _ in range(4)]
