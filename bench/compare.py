@@ -1,12 +1,12 @@
 """Measure fastnn beside its peers, and both beside the machine: see README.md.
 
 python bench/compare.py steps gemm --threads 1 2 --json results.json
+python bench/compare.py optim --arrays large --rules Adam SGD
+python bench/compare.py sequence --layers lstm norm step
 """
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,11 +15,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from limits import STATISTICS, environment, idlest_cores
+import optim
+import sequence
+from libraries import describe_libraries
+from limits import idlest_cores, run_limited
 from networks import DIGITS, EPOCHS, LEARNING_RATE, MNIST, STEPS, Network
-from operations import ACTIVATIONS, PLANES, PRODUCTS, activation, cross_entropy, products
+from operations import PLANES, PRODUCTS, activation, activations, cross_entropy, products
 from peers import FastNN, Peer, available
-from timing import Disturbance, Machine, Record, interleaved, loop, print_table, record
+from timing import Machine, Record, Table, interleaved, loop, print_table, record
 
 EPOCH = 64  # minibatches of an epoch over made-up data
 ALLOWED_OVERHEAD = 2e-6  # seconds
@@ -124,7 +127,7 @@ def elementwise(machine: Machine, rounds: int) -> Iterator[Record]:
     """Activations and softmax-cross-entropy"""
     for plane in PLANES:
         operations = {"cross_entropy": cross_entropy(*plane)}
-        for name in ACTIVATIONS:
+        for name in activations():
             operations |= activation(name, *plane)
         for name, calls in operations.items():
             runs = {library: loop(call) for library, call in calls.items()}
@@ -197,58 +200,75 @@ def denormals(machine: Machine, rounds: int) -> Iterator[Record]:
         yield record(str(network), interleaved(runs, rounds), target=NEVER_SLOWER)
 
 
-SECTIONS = {
-    section.__name__: section
-    for section in (steps, fit, gemm, elementwise, overhead, threads, denormals)
-}
+SECTIONS = (steps, fit, gemm, elementwise, overhead, threads, denormals)
 
 
-def measure(names: list[str], threads: int, rounds: int) -> dict[str, list[dict]]:
-    """Measure sections in this process, which is already limited to `threads` threads."""
-    machine = Machine(threads)
+def tables(options: argparse.Namespace) -> dict[str, list[Table]]:
+    """Return the tables of each section."""
+    found = {section.__name__: [Table(section.__doc__, section)] for section in SECTIONS}
+    found["optim"] = optim.tables(options.arrays, options.rules)
+    found["sequence"] = sequence.tables(options.layers)
+    return found
+
+
+def measure(options: argparse.Namespace, threads: int) -> dict[str, dict[str, list[dict]]]:
+    """Measure in this process, which is already limited to `threads` threads."""
+    machine, chosen = Machine(threads), tables(options)
     results = {}
-    for name in names:
-        disturbance = Disturbance()
-        rows: list[Record] = []
-
-        def kept(name=name, rows=rows):
-            for row in SECTIONS[name](machine, rounds):
-                rows.append(row)
-                yield row
-
-        plural = "s" if threads > 1 else ""
-        print_table(f"{SECTIONS[name].__doc__} [µs, {threads} thread{plural}]", kept())
-        print(f"Other processes kept {disturbance.share():.2f} processors busy meanwhile.")
-        results[name] = [row.as_dict() for row in rows]
-    return results
+    for name in options.sections:
+        rows = {table.title: print_table(table, machine, options.rounds) for table in chosen[name]}
+        results[name] = {title: [row.as_dict() for row in own] for title, own in rows.items()}
+    libraries = describe_libraries()
+    print("", *libraries, sep="\n")
+    return results | {"libraries": libraries}
 
 
-def main() -> None:
-    """Run one process for each number of threads, limited before it imports anything."""
+def parse() -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("sections", nargs="+", choices=[*SECTIONS, "all"])
+    names = [*(section.__name__ for section in SECTIONS), "optim", "sequence"]
+    parser.add_argument("sections", nargs="+", choices=[*names, "all"])
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--rounds", type=int, default=15, help="samples of each measurement")
     parser.add_argument("--json", type=Path, help="file to write all results to")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--arrays", nargs="+", choices=optim.ARRAYS, default=list(optim.ARRAYS), help="of optim"
+    )
+    parser.add_argument(
+        "--rules", nargs="+", choices=optim.RULES, default=list(optim.RULES), help="of optim"
+    )
+    parser.add_argument(
+        "--layers", nargs="+", choices=sequence.SECTIONS, default=list(sequence.SECTIONS),
+        help="of sequence",
+    )  # fmt: skip
     options = parser.parse_args()
-    names = list(SECTIONS) if "all" in options.sections else options.sections
+    if "all" in options.sections:
+        options.sections = names
+    return options
+
+
+def main() -> None:
+    """Run one process for each number of threads, limited before it imports anything."""
+    options = parse()
     if options.worker:
-        results = measure(names, options.threads[0], options.rounds)
+        results = measure(options, options.threads[0])
         options.json.write_text(json.dumps(results))
         return
     results = {}
-    cores = idlest_cores() if STATISTICS.exists() else []
+    cores = idlest_cores()
     with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "results.json")
         for count in options.threads:
-            if cores:  # the process that starts next stays on as many cores
-                os.sched_setaffinity(0, cores[:count])
-            chosen = [name for name in names if name != "threads" or count > 1]
-            path = Path(folder) / "results.json"
+            chosen = [name for name in options.sections if name != "threads" or count > 1]
+            if not chosen:
+                continue
             command = [sys.executable, __file__, *chosen, "--worker", "--threads", str(count)]
-            command += ["--rounds", str(options.rounds), "--json", str(path)]
-            subprocess.run(command, env=os.environ | environment(count), check=True)
-            results[f"{count} threads"] = json.loads(path.read_text())
+            command += ["--rounds", str(options.rounds), "--json", path]
+            command += ["--arrays", *options.arrays, "--rules", *options.rules]
+            command += ["--layers", *options.layers]
+            run_limited(command, count, cores)
+            results[f"{count} threads"] = json.loads(Path(path).read_text())
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
 

@@ -1,4 +1,4 @@
-"""Hold every library to one thread, before a benchmark imports any, unless told otherwise."""
+"""The limits of a benchmark, before it imports any library, unless told otherwise."""
 
 import os
 import sys
@@ -6,7 +6,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from limits import environment
+from limits import HANDICAPS, thread_limits
 
-for name, value in environment(1).items():
+for name in HANDICAPS:
+    os.environ.pop(name, None)
+for name, value in thread_limits(1).items():
     os.environ.setdefault(name, value)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say what was measured."""
+    from libraries import describe_libraries
+
+    terminalreporter.section("libraries")
+    for line in describe_libraries():
+        terminalreporter.line(line)

@@ -1,13 +1,21 @@
-"""Limits on threads. Every library reads them once, so they are set before any is imported."""
+"""The environment of a benchmark: limits on threads, and nothing that holds a peer back.
+
+Every library reads these variables once, so they are set before any is imported.
+"""
 
 import os
+import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 STATISTICS = Path("/proc/stat")  # Linux; elsewhere processes are not pinned
+# Some machines set these for all programs. They make NumPy's OpenBLAS use the kernels of another
+# processor, whose registers may be half as wide.
+HANDICAPS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 
-def environment(threads: int) -> dict[str, str]:
+def thread_limits(threads: int) -> dict[str, str]:
     """Return the environment variables that hold every library to `threads` threads."""
     names = ("OMP", "OPENBLAS", "MKL", "FASTNN")
     variables = {f"{name}_NUM_THREADS": str(threads) for name in names}
@@ -18,6 +26,20 @@ def environment(threads: int) -> dict[str, str]:
     if threads == 1:
         variables["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
     return variables
+
+
+def run_limited(command: Sequence[str], threads: int, cores: Sequence[int]) -> None:
+    """Run a process of `threads` threads on as many of `cores`, with every peer at its best.
+
+    Raises
+    ------
+    subprocess.CalledProcessError
+        If it fails.
+    """
+    if cores:  # the process that starts next stays on as many cores
+        os.sched_setaffinity(0, cores[:threads])
+    variables = {name: value for name, value in os.environ.items() if name not in HANDICAPS}
+    subprocess.run(command, env=variables | thread_limits(threads), check=True)
 
 
 def busy_ticks() -> dict[str, int]:
@@ -35,7 +57,12 @@ def busy_ticks() -> dict[str, int]:
 
 
 def idlest_cores(seconds: float = 0.3) -> list[int]:
-    """Return the cores that this process may use, those first that have least to do."""
+    """Return the cores that this process may use, those first that have least to do.
+
+    None of them where the system does not say.
+    """
+    if not STATISTICS.exists():
+        return []
     before = busy_ticks()
     time.sleep(seconds)
     after = busy_ticks()

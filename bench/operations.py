@@ -24,11 +24,18 @@ PRODUCTS = (  # batch, in, out
     (1024, 1024, 1024),
 )
 PRODUCT_FORMS = ("x·Wᵀ", "dyᵀ·x", "dy·W")
-ACTIVATIONS = ("relu", "sigmoid", "tanh", "gelu", "silu", "softmax")
-SAVES_INPUT = ("gelu", "silu")  # the others go backward from their output
 PLANES = ((32, 64), (128, 256), (2048, 768))  # rows, columns
 
 HAS_FASTNN, HAS_TORCH = bool(find_spec("fastnn")), bool(find_spec("torch"))
+
+
+def activations() -> list[str]:
+    """Return the activations of `fastnn.ops`, or those that PyTorch is measured with."""
+    if not HAS_FASTNN:
+        return list(TORCH_ACTIVATIONS)
+    from fastnn.ops import activation
+
+    return [name for name in vars(activation) if f"{name}_backward" in vars(activation)]
 
 
 def _normal(*shape: int, dtype: str = "float32") -> np.ndarray:
@@ -82,9 +89,9 @@ def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> Calls:
 def activation(name: str, rows: int, columns: int) -> dict[str, Calls]:
     """Return the forward and the backward pass of an activation."""
     x, dy = _normal(rows, columns), _normal(rows, columns)
+    saved = x  # no kernel takes another time for what is an output
     forward: Calls = {}
     backward: Calls = {}
-    saved = x if name in SAVES_INPUT else np.exp(-np.abs(x))  # in (0, 1], as an output may be
     if HAS_FASTNN:
         from fastnn import ops, reference
 
@@ -94,34 +101,52 @@ def activation(name: str, rows: int, columns: int) -> dict[str, Calls]:
         )
         forward["reference"] = partial(getattr(reference, f"{name}_forward"), x)
         backward["reference"] = partial(getattr(reference, f"{name}_backward"), dy, saved)
-    if HAS_TORCH:
+    if HAS_TORCH and name in TORCH_ACTIVATIONS:
         import torch
 
         arrays = map(torch.from_numpy, (x, dy, saved, np.empty_like(x)))
-        forward["torch"], backward["torch"] = _torch_activation(torch, name, *arrays)
+        forward["torch"], backward["torch"] = TORCH_ACTIVATIONS[name](torch, *arrays)
     return {f"{name}_forward": forward, f"{name}_backward": backward}
 
 
-def _torch_activation(torch, name, x, dy, saved, out):
-    """Return PyTorch's own kernels, the ones that its autograd calls."""
-    aten = torch.ops.aten
-    forward = {
-        "relu": partial(torch.clamp_min, x, 0, out=out),
-        "sigmoid": partial(torch.sigmoid, x, out=out),
-        "tanh": partial(torch.tanh, x, out=out),
-        "gelu": partial(aten.gelu.out, x, out=out),
-        "silu": partial(aten.silu.out, x, out=out),
-        "softmax": partial(torch.softmax, x, -1, out=out),
-    }
-    backward = {
-        "relu": partial(aten.threshold_backward.grad_input, dy, saved, 0, grad_input=out),
-        "sigmoid": partial(aten.sigmoid_backward.grad_input, dy, saved, grad_input=out),
-        "tanh": partial(aten.tanh_backward.grad_input, dy, saved, grad_input=out),
-        "gelu": partial(aten.gelu_backward.grad_input, dy, saved, grad_input=out),
-        "silu": partial(aten.silu_backward.grad_input, dy, saved, grad_input=out),
-        "softmax": partial(torch._softmax_backward_data, dy, saved, -1, dy.dtype, grad_input=out),
-    }
-    return forward[name], backward[name]
+# PyTorch's own kernels, the ones that its autograd calls. An activation without a row here is
+# measured without PyTorch.
+TORCH_ACTIVATIONS = {
+    "relu": lambda torch, x, dy, saved, out: (
+        partial(torch.clamp_min, x, 0, out=out),
+        partial(torch.ops.aten.threshold_backward.grad_input, dy, saved, 0, grad_input=out),
+    ),
+    "leaky_relu": lambda torch, x, dy, saved, out: (
+        partial(torch.ops.aten.leaky_relu.out, x, 0.01, out=out),
+        partial(
+            torch.ops.aten.leaky_relu_backward.grad_input, dy, saved, 0.01, True, grad_input=out
+        ),
+    ),
+    "sigmoid": lambda torch, x, dy, saved, out: (
+        partial(torch.sigmoid, x, out=out),
+        partial(torch.ops.aten.sigmoid_backward.grad_input, dy, saved, grad_input=out),
+    ),
+    "tanh": lambda torch, x, dy, saved, out: (
+        partial(torch.tanh, x, out=out),
+        partial(torch.ops.aten.tanh_backward.grad_input, dy, saved, grad_input=out),
+    ),
+    "gelu": lambda torch, x, dy, saved, out: (
+        partial(torch.ops.aten.gelu.out, x, out=out),
+        partial(torch.ops.aten.gelu_backward.grad_input, dy, saved, grad_input=out),
+    ),
+    "silu": lambda torch, x, dy, saved, out: (
+        partial(torch.ops.aten.silu.out, x, out=out),
+        partial(torch.ops.aten.silu_backward.grad_input, dy, saved, grad_input=out),
+    ),
+    "softmax": lambda torch, x, dy, saved, out: (
+        partial(torch.softmax, x, -1, out=out),
+        partial(torch._softmax_backward_data, dy, saved, -1, dy.dtype, grad_input=out),
+    ),
+    "log_softmax": lambda torch, x, dy, saved, out: (
+        partial(torch.log_softmax, x, -1, out=out),
+        partial(torch._log_softmax_backward_data, dy, saved, -1, dy.dtype, out=out),
+    ),
+}
 
 
 def cross_entropy(rows: int, columns: int) -> Calls:

@@ -114,11 +114,26 @@ def record(case: str, times: dict[str, float], **details: float | None) -> Recor
     )
 
 
-def print_table(title: str, records: Iterable[Record]) -> None:
-    """Print records as a table of microseconds, each row as soon as it is measured."""
+@dataclass
+class Table:
+    """What a table shows, and a function that yields its rows as they are measured.
+
+    It is called with a `Machine` and the number of samples of each measurement.
+    """
+
+    title: str
+    measure: Callable[["Machine", int], Iterable[Record]]
+
+
+def print_table(table: Table, machine: "Machine", rounds: int) -> list[Record]:
+    """Measure a table and print it in microseconds, each row as soon as it is there."""
     columns: list[str] = []
-    print(f"\n{title}")
-    for row in records:
+    records = []
+    plural = "s" if machine.threads > 1 else ""
+    print(f"\n{table.title} [µs, {machine.threads} thread{plural}]")
+    disturbance = Disturbance()
+    for row in table.measure(machine, rounds):
+        records.append(row)
         if list(row.peers) != columns:
             columns = list(row.peers)
             heads = ["fastnn", *columns, "ratio", "target", "met", "of limit"]
@@ -129,6 +144,8 @@ def print_table(title: str, records: Iterable[Record]) -> None:
         cells += [{None: "", True: "yes", False: "NO"}[row.met]]
         cells += ["" if row.limit is None else f"{row.limit / row.ours:.0%}"]
         print(f"{row.case:44}" + "".join(f"{cell:>12}" for cell in cells), flush=True)
+    print(f"Other processes kept {disturbance.share():.2f} processors busy meanwhile.")
+    return records
 
 
 class Disturbance:

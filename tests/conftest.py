@@ -1,6 +1,6 @@
 """Fixtures that several test modules share."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pytest
@@ -40,3 +40,36 @@ def threads() -> Iterator[Callable[[int], None]]:
 def rng() -> np.random.Generator:
     """Random numbers that are the same in every run."""
     return np.random.default_rng(0)
+
+
+def differences(
+    function: Callable[[], float],
+    variable: np.ndarray,
+    directions: Iterable[np.ndarray] | None = None,
+    step: float = 1e-6,
+) -> np.ndarray:
+    """Central differences of a function of what `variable` holds, which is changed meanwhile.
+
+    Parameters
+    ----------
+    function : callable
+        Gives a number, or an array of one shape.
+    directions : iterable of ndarray, optional
+        Along each of these, of the variable's shape, instead of for each element.
+
+    Returns
+    -------
+    ndarray
+        The axes of `variable` (or one for the directions), then those of the function's value.
+    """
+    start, slopes = variable.copy(), []
+    units = np.eye(variable.size).reshape(variable.size, *variable.shape)
+    for direction in units if directions is None else directions:
+        variable[...] = start + step * direction
+        above = np.copy(function())
+        variable[...] = start - step * direction
+        below = np.copy(function())
+        variable[...] = start
+        slopes.append((above - below) / (2 * step))
+    found = np.array(slopes)
+    return found if directions is not None else found.reshape(*variable.shape, *found.shape[1:])

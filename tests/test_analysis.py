@@ -8,6 +8,8 @@ from fastnn import losses
 from fastnn.analysis import dominant_eigenvalue, suggest_lr
 from fastnn.layers.model import arenas
 
+from .conftest import differences
+
 RNG = np.random.default_rng(3)
 X, Y = RNG.normal(size=(40, 3)), RNG.normal(size=(40, 1))
 LABELS = RNG.integers(0, 2, 40)
@@ -19,19 +21,15 @@ def mlp(dtype="float64", *more):
     )
 
 
-def hessian(model, loss, x, y, epsilon=1e-5):
-    """Central differences of gradients, parameter by parameter."""
+def hessian(model, loss, x, y, step=1e-5):
+    """Differences of gradients, parameter by parameter."""
     trainer, ((data, grad),) = fastnn.Trainer(model, loss, None), arenas(model.parameters())
-    columns = []
-    for i, value in enumerate(data.copy()):
-        pair = []
-        for sign in 1, -1:
-            data[i] = value + sign * epsilon
-            trainer.step(x, y)
-            pair.append(grad.copy())
-        data[i] = value
-        columns.append((pair[0] - pair[1]) / (2 * epsilon))
-    matrix = np.array(columns)
+
+    def gradient():
+        trainer.step(x, y)
+        return grad
+
+    matrix = differences(gradient, data, step=step)
     return (matrix + matrix.T) / 2
 
 
@@ -124,7 +122,6 @@ def test_iterations_that_run_out_are_told():
     assert dominant_eigenvalue(model, curve(1), x, target, rng=0) == pytest.approx(5, rel=1e-3)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("custom", [False, True])
 def test_model_is_unchanged(dtype, custom):
     model = mlp(dtype, fastnn.BatchNorm1d(4), fastnn.Dropout(0.3))

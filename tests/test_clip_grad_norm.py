@@ -28,9 +28,8 @@ def test_scales_all_arrays_together_and_only_above_the_limit():
     + [("float64", v) for v in (1e-322, 1e-200, 1e-145, 1.0, 1e145, 1e200, 4e307)],
 )
 @pytest.mark.parametrize("max_norm", [1e-3, 1.0, 1e30])
-def test_norm_over_the_whole_range_of_numbers(dtype, largest, max_norm, isa):
+def test_norm_over_the_whole_range_of_numbers(dtype, largest, max_norm, isa, rng):
     """Neither squares out of range nor a factor that is a denormal cost digits."""
-    rng = np.random.default_rng(0)
     grads = [(largest * rng.uniform(-1, 1, size)).astype(dtype) for size in (3, 33)]
     wide = np.concatenate(grads).astype(np.longdouble)
     exact = np.sqrt(np.sum(wide**2))

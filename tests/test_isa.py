@@ -24,11 +24,9 @@ def python(code, **environment):
     return result.stdout.strip() if result.returncode == 0 else result.stderr.splitlines()[-1]
 
 
-def test_the_best_is_chosen():
-    before = core.isa()
+def test_the_best_is_chosen(isa):
     core.select_isa()
     assert core.isa() == INSTRUCTION_SETS[0]
-    core.select_isa(before)
 
 
 def test_selection(isa):
@@ -88,16 +86,12 @@ def test_sharing_of_the_environment():
     assert python(code, FASTNN_SHARE="often") == message
 
 
-def test_set_num_threads():
-    before = get_num_threads()
-    try:
-        set_num_threads(1)
-        assert get_num_threads() == 1
-        set_num_threads(np.int64(1))
-        for wrong, error in [(0, ValueError), (-1, ValueError), (1.0, TypeError),
-                             (True, TypeError), ("1", TypeError)]:  # fmt: skip
-            with pytest.raises(error, match=r"^n: expected"):
-                set_num_threads(wrong)
-        assert get_num_threads() == 1
-    finally:
-        set_num_threads(before)
+def test_set_num_threads(threads):
+    set_num_threads(1)
+    assert get_num_threads() == 1
+    set_num_threads(np.int64(1))
+    for wrong, error in [(0, ValueError), (-1, ValueError), (1.0, TypeError),
+                         (True, TypeError), ("1", TypeError)]:  # fmt: skip
+        with pytest.raises(error, match=r"^n: expected"):
+            set_num_threads(wrong)
+    assert get_num_threads() == 1

@@ -1,7 +1,5 @@
 """Every kernel against its NumPy twin, by the rows of the kernel table."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -9,23 +7,9 @@ from fastnn import reference
 from fastnn._kernels import core
 
 from .kernels import TABLE
+from .kernels.activation import ACTIVATIONS, EXP
 from .kernels.table import SIZES, Case, Draw, Row
-
-# Kernels that have tests of their own: which files, and the words by which these choose the kernel.
-# Those of optimizers go by the rule of `fastnn.reference` and the dtype of the states.
-TESTED_ELSEWHERE = {
-    f"{kernel}{stored and '_' + stored}": ("test_optim*.py", (rule, stored))
-    for stored in ("", "bfloat16", "int8")
-    for kernel, rule in {
-        "sgd_step": "sgd_step",
-        "nag_step": "nag_step",
-        "adagrad_step": "adagrad_step",
-        "rmsprop_step": "rmsprop_step",
-        "adam_step": "adam_step",
-        "lamb_moments": "lamb_step",
-        "lamb_finish": "lamb_step",
-    }.items()
-}
+from .optimizers import RULES, STORED
 
 GUARD = 64  # bytes on both sides of every array, which no kernel may touch
 FILL = 0xA5
@@ -213,34 +197,29 @@ def test_wrong_numbers_of_arguments(pointers, sizes, scalars, message):
 
 
 def test_every_kernel_has_a_row():
+    """Here, or as one of a rule in the table of optimizers, with each way to store states."""
     rows = {row.kernel for row in TABLE}
-    assert not rows & set(TESTED_ELSEWHERE)
-    assert rows | set(TESTED_ELSEWHERE) == set(core.kernel_names())
+    plain = {kernel for rule in RULES for kernel in rule.kernels}
+    stored = {f"{kernel}_{state_dtype}" for kernel in plain for state_dtype in STORED}
+    assert plain | stored == set(core.kernel_names()) - rows
+    assert rows <= set(core.kernel_names())
 
 
 def test_rows_are_named_apart():
     assert len(set(map(str, TABLE))) == len(TABLE)
 
 
-@pytest.mark.parametrize("kernel", TESTED_ELSEWHERE)
-def test_kernel_is_tested_elsewhere(kernel):
-    files, words = TESTED_ELSEWHERE[kernel]
-    tests = Path(__file__).parent.glob(files)
-    source = "".join(path.read_text(encoding="utf-8") for path in tests)
-    missing = [word for word in words if word and f'"{word}"' not in source]
-    assert not missing
-
-
-@pytest.mark.parametrize("name", ["exp", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu"])
-def test_accuracy_over_the_whole_range(name, isa):
+@pytest.mark.parametrize("activation", [EXP, *(a for a in ACTIVATIONS if not a.by_row)], ids=str)
+def test_accuracy_over_the_whole_range(activation, isa):
     """Within 4 units in the last place of the function in double precision, denormals too."""
     x = np.concatenate([
         sign * np.logspace(-45, 38, 40_000, dtype=np.float32) for sign in (1, -1)
     ] + [np.linspace(-110, 110, 40_000, dtype=np.float32)])  # fmt: skip
     y = np.empty_like(x)
-    core.call(f"{name}_forward", x.dtype, (y, x), (x.size,), (0,), 1)
+    kernel = f"{activation.kernel}_forward"
+    core.call(kernel, x.dtype, (y, x), (x.size,), activation.kernel_scalars, 1)
     with np.errstate(over="ignore", under="ignore"):
-        want = getattr(reference, f"{name}_forward")(x.astype(np.float64))
+        want = activation.twin()(x.astype(np.float64))
         unit = np.maximum(np.spacing(np.abs(want.astype(np.float32))), np.float32(1e-45))
         finite = np.abs(want) <= np.finfo(np.float32).max
     np.testing.assert_array_equal(y[~finite], np.inf)

@@ -11,6 +11,8 @@ import pytest
 import fastnn
 from fastnn import reference
 
+from .conftest import differences
+
 RNG = np.random.default_rng(0)
 
 
@@ -73,19 +75,9 @@ def test_gradients_agree_with_central_differences(name):
     np.testing.assert_array_equal(y, layer(x))
     dy = RNG.normal(size=y.shape)
     dx = layer.backward(dy)
-    step = 1e-6
 
     def numeric(array):
-        result = np.empty(array.shape)
-        for index in np.ndindex(array.shape):
-            kept = array[index]
-            array[index] = kept + step
-            above = np.vdot(layer(x), dy)
-            array[index] = kept - step
-            below = np.vdot(layer(x), dy)
-            array[index] = kept
-            result[index] = (above - below) / (2 * step)
-        return result
+        return differences(lambda: np.vdot(layer(x), dy), array)
 
     np.testing.assert_allclose(dx, numeric(x), rtol=1e-6, atol=1e-8)
     for parameter in layer.parameters():
@@ -94,7 +86,6 @@ def test_gradients_agree_with_central_differences(name):
         )
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("batch", [0, 1, 3, 17, 64])
 def test_a_network_is_what_its_twin_computes(dtype, batch):
     model = fastnn.Sequential(
@@ -137,19 +128,16 @@ def test_against_pytorch():
         np.testing.assert_allclose(own.grad, theirs.grad, rtol=1e-10, atol=1e-14)
 
 
-def test_threads_do_not_change_a_bit():
+def test_threads_do_not_change_a_bit(threads):
     model = fastnn.Sequential(
         fastnn.Linear(64, 256), fastnn.Tanh(), fastnn.Linear(256, 64), rng=0
     )
     x = RNG.normal(size=(513, 64)).astype(np.float32)
-    limit, results = fastnn.get_num_threads(), []
-    try:
-        for threads in (1, 2):
-            fastnn.set_num_threads(threads)
-            y = model.forward(x, training=True)
-            results.append([y, model.backward(y), *(p.grad.copy() for p in model.parameters())])
-    finally:
-        fastnn.set_num_threads(limit)
+    results = []
+    for count in (1, 2):
+        threads(count)
+        y = model.forward(x, training=True)
+        results.append([y, model.backward(y), *(p.grad.copy() for p in model.parameters())])
     for one, two in zip(*results, strict=True):
         np.testing.assert_array_equal(one, two)
 
@@ -188,12 +176,8 @@ def test_a_layer_used_twice_sums_its_gradients():
     x, dy = RNG.normal(size=(3, 4)), RNG.normal(size=(3, 4))
     model.forward(x, training=True)
     model.backward(dy)
-    weight, step = shared.weight, 1e-6
-    weight.data[1, 2] += step
-    above = np.vdot(model(x), dy)
-    weight.data[1, 2] -= 2 * step
-    below = np.vdot(model(x), dy)
-    assert weight.grad[1, 2] == pytest.approx((above - below) / (2 * step), rel=1e-6)
+    slopes = differences(lambda: np.vdot(model(x), dy), shared.weight.data)
+    assert shared.weight.grad == pytest.approx(slopes, rel=1e-6)
 
 
 def test_accumulate_adds_to_the_gradients():

@@ -8,63 +8,49 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fastnn import losses, reference
+from fastnn import losses
 from fastnn.losses.loss import check_labels
 
-ELEMENTWISE = ["mse", "l1", "huber", "binary_cross_entropy_with_logits"]
-SHAPES = [(5,), (4, 1), (4, 3), (3, 17), (2, 3, 5)]
-CLASS_OPTIONS = [
-    {},
-    {"label_smoothing": 0.2},
-    {"class_weight": True},
-    {"class_weight": True, "label_smoothing": 0.2},
-]
-LABEL_OPTIONS = [*CLASS_OPTIONS, {"ignore_index": 1}, {"ignore_index": -100},
-                 {"ignore_index": 1, "class_weight": True, "label_smoothing": 0.1}]  # fmt: skip
+from .conftest import differences
+from .kernels.loss import LOSSES
+from .kernels.table import Draw
 
-# One row per kind of loss: the function and how to make target and options for predictions.
-ROWS = [(name, "values", {}) for name in ELEMENTWISE] + [("huber", "values", {"delta": 0.4})]
-ROWS += [("cross_entropy", "labels", options) for options in LABEL_OPTIONS]
-ROWS += [("cross_entropy", "probabilities", options) for options in CLASS_OPTIONS]
+SHAPES = [(5,), (4, 1), (4, 3), (3, 17), (2, 3, 5)]
+
+# The table's losses with each of their options.
+CASES = [(loss, options) for loss in LOSSES for options in loss.options]
 every_loss = pytest.mark.parametrize(
-    ("name", "kind", "options"), ROWS, ids=[f"{n}-{k}-{'-'.join(o)}" for n, k, o in ROWS]
+    ("case", "options"), CASES, ids=["-".join([loss.kernel, *options]) for loss, options in CASES]
 )
 
 
-def problem(name, kind, options, shape, rng, dtype="float64"):
+def problem(case, options, shape, rng, dtype="float64"):
     """The function with its options, predictions and target."""
-    pred = (2 * rng.standard_normal(shape)).astype(dtype)
+    draw = Draw(rng, np.dtype(dtype))
     options = dict(options)
     if "class_weight" in options:
         options["class_weight"] = rng.uniform(0.5, 2, shape[-1])
-    if kind == "labels":
-        target = rng.integers(0, shape[-1], shape[:-1])
-        if options.get("ignore_index", 0) < 0:
-            target.flat[::2] = options["ignore_index"]
-    elif kind == "probabilities":
-        target = reference.softmax_forward(rng.standard_normal(shape)).astype(dtype)
-    elif name == "binary_cross_entropy_with_logits":
-        target = rng.uniform(0, 1, shape).astype(dtype)
-    else:
-        target = rng.standard_normal(shape).astype(dtype)
-    return partial(getattr(losses, name), **options), pred, target
+    target = case.draw_target(draw, *shape)
+    if options.get("ignore_index", 0) < 0:
+        target.flat[::2] = options["ignore_index"]
+    return partial(getattr(losses, case.name), **options), draw.normal(*shape, scale=2), target
 
 
-def fits(name, shape):
-    return name != "cross_entropy" or len(shape) > 1
+def fits(case, shape):
+    return not case.has_classes or len(shape) > 1
 
 
 @every_loss
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_gradient(name, kind, options, shape, weighted, reduction, rng):
-    if not fits(name, shape):
+def test_gradient(case, options, shape, weighted, reduction, rng):
+    if not fits(case, shape):
         return
-    function, pred, target = problem(name, kind, options, shape, rng)
+    function, pred, target = problem(case, options, shape, rng)
     weight = rng.uniform(0.5, 2, shape[0]) if weighted else None
 
-    def value(pred):
+    def value():
         return function(pred, target, sample_weight=weight, reduction=reduction)[0]
 
     loss, gradient = function(pred, target, sample_weight=weight, reduction=reduction)
@@ -73,37 +59,29 @@ def test_gradient(name, kind, options, shape, weighted, reduction, rng):
     if math.isnan(loss):  # every label is ignored
         np.testing.assert_array_equal(gradient, 0)
         return
-    step = 1e-6
-    for i in np.ndindex(shape):
-        ahead, behind = pred.copy(), pred.copy()
-        ahead[i] += step
-        behind[i] -= step
-        slope = (value(ahead) - value(behind)) / (2 * step)
-        assert gradient[i] == pytest.approx(slope, rel=1e-5, abs=1e-7)
+    assert gradient == pytest.approx(differences(value, pred), rel=1e-5, abs=1e-7)
 
 
 @every_loss
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_torch_agrees(name, kind, options, shape, reduction, rng, dtype):
+def test_torch_agrees(case, options, shape, reduction, rng, dtype):
     torch = pytest.importorskip("torch")
-    if not fits(name, shape):
+    if not fits(case, shape):
         return
-    function, pred, target = problem(name, kind, options, shape, rng, dtype)
+    function, pred, target = problem(case, options, shape, rng, dtype)
     functional = torch.nn.functional
     leaf, other = torch.tensor(pred, requires_grad=True), torch.tensor(target)
     options = {key: value for key, value in function.keywords.items() if value is not None}
-    if name == "cross_entropy":
+    if case.has_classes:
         if "class_weight" in options:
             options["weight"] = torch.tensor(options.pop("class_weight").astype(dtype))
         classes_second = torch.movedim(leaf, -1, 1)
-        other = other if kind == "labels" else torch.movedim(other, -1, 1)
+        other = other if case.target == "labels" else torch.movedim(other, -1, 1)
         want = functional.cross_entropy(classes_second, other, reduction=reduction, **options)
     else:
-        names = {"mse": "mse_loss", "l1": "l1_loss", "huber": "huber_loss"}
-        want = getattr(functional, names.get(name, name))(
-            leaf, other, reduction=reduction, **options
-        )
+        twin = getattr(functional, f"{case.name}_loss", None) or getattr(functional, case.name)
+        want = twin(leaf, other, reduction=reduction, **options)
     want.backward()
     loss, gradient = function(pred, target, reduction=reduction)
     close = {"rtol": 1e-5, "atol": 1e-6} if dtype == np.float32 else {"rtol": 1e-12, "atol": 1e-13}
@@ -112,10 +90,10 @@ def test_torch_agrees(name, kind, options, shape, reduction, rng, dtype):
 
 
 @every_loss
-def test_sample_weight_repeats_samples(name, kind, options, rng):
+def test_sample_weight_repeats_samples(case, options, rng):
     """A weight of 2 counts a sample twice, and a weight of 0 leaves it out."""
     for shape in ((4, 3), (4, 2, 3)):
-        function, pred, target = problem(name, kind, options, shape, rng)
+        function, pred, target = problem(case, options, shape, rng)
         loss, gradient = function(pred, target, sample_weight=[2, 0, 1, 1])
         chosen = [0, 0, 2, 3]
         want, rows = function(pred[chosen], target[chosen])
@@ -127,10 +105,10 @@ def test_sample_weight_repeats_samples(name, kind, options, rng):
 
 @every_loss
 @pytest.mark.parametrize("shape", [(0,), (0, 3), (0, 2, 3)])
-def test_empty_batch(name, kind, options, shape, rng):
-    if not fits(name, shape):
+def test_empty_batch(case, options, shape, rng):
+    if not fits(case, shape):
         return
-    function, pred, target = problem(name, kind, options, shape, rng)
+    function, pred, target = problem(case, options, shape, rng)
     loss, gradient = function(pred, target)
     assert math.isnan(loss)
     assert gradient.shape == shape
@@ -139,8 +117,8 @@ def test_empty_batch(name, kind, options, shape, rng):
 
 
 @every_loss
-def test_weights_of_zero(name, kind, options, rng):
-    function, pred, target = problem(name, kind, options, (4, 3), rng)
+def test_weights_of_zero(case, options, rng):
+    function, pred, target = problem(case, options, (4, 3), rng)
     loss, gradient = function(pred, target, sample_weight=np.zeros(4))
     assert math.isnan(loss)
     np.testing.assert_array_equal(gradient, 0)
@@ -153,9 +131,9 @@ def test_ignored_labels_only():
 
 
 @every_loss
-def test_inputs(name, kind, options, rng, dtype):
+def test_inputs(case, options, rng, dtype):
     """Left alone, converted to the predictions' dtype, and read-only arrays will do."""
-    function, pred, target = problem(name, kind, options, (4, 3), rng, dtype)
+    function, pred, target = problem(case, options, (4, 3), rng, dtype)
     weight = rng.uniform(0.5, 2, 4).astype(dtype)
     want, gradient = function(pred, target, sample_weight=weight)
     for array in (pred, target, weight):
@@ -274,7 +252,7 @@ def test_errors(call, error, message):
 
 
 def test_resolve():
-    for name in ("mse", "l1", "huber", "cross_entropy", "binary_cross_entropy_with_logits"):
+    for name in dict.fromkeys(case.name for case in LOSSES):
         loss = losses.resolve(name)
         assert (loss.name, loss.kernel) == (name, f"{name}_loss")
         assert losses.resolve(getattr(losses, name)).name == name
@@ -289,8 +267,8 @@ def test_resolve():
 
 
 @every_loss
-def test_resolved_loss_is_the_function(name, kind, options, rng):
-    function, pred, target = problem(name, kind, options, (4, 3), rng)
+def test_resolved_loss_is_the_function(case, options, rng):
+    function, pred, target = problem(case, options, (4, 3), rng)
     want, gradient = function(pred, target)
     loss, slope = losses.resolve(function)(pred, target)
     assert loss == pytest.approx(want, rel=0, nan_ok=True)

@@ -6,6 +6,8 @@ import pytest
 import fastnn
 from fastnn import ops
 
+from .conftest import differences
+
 WIDTHS = [1, 2, 7, 16, 17, 64, 100, 257]
 
 
@@ -22,13 +24,10 @@ def gradient_check(layer, x, rng):
     gradients = [layer.backward(dy), *[p.grad.copy() for p in layer.parameters()]]
     variables = [x, *[p.data for p in layer.parameters()]]
     for variable, gradient in zip(variables, gradients, strict=True):
-        direction, step = rng.standard_normal(variable.shape), 1e-5
-        variable += step * direction
-        above = (layer.forward(x, training=True) * dy).sum()
-        variable -= 2 * step * direction
-        below = (layer.forward(x, training=True) * dy).sum()
-        variable += step * direction
-        slope = (above - below) / (2 * step)
+        direction = rng.standard_normal(variable.shape)
+        (slope,) = differences(
+            lambda: (layer.forward(x, training=True) * dy).sum(), variable, [direction], 1e-5
+        )
         assert (gradient * direction).sum() == pytest.approx(slope, rel=1e-5, abs=1e-6)
 
 
@@ -130,17 +129,14 @@ def test_running_statistics(dtype, rng):
 
 
 @pytest.mark.parametrize("make", [fastnn.LayerNorm, fastnn.BatchNorm1d])
-def test_threads_give_the_same_bits(make, rng):
+def test_threads_give_the_same_bits(make, rng, threads):
     layer = randomize(make(200), rng)
     x, dy = (rng.standard_normal((600, 200)).astype(np.float32) for _ in range(2))
-    results, before = [], fastnn.get_num_threads()
-    for threads in (1, 2):
-        fastnn.set_num_threads(threads)
-        try:
-            y = layer.forward(x, training=True)
-            results.append([y, layer.backward(dy)])
-        finally:
-            fastnn.set_num_threads(before)
+    results = []
+    for count in (1, 2):
+        threads(count)
+        y = layer.forward(x, training=True)
+        results.append([y, layer.backward(dy)])
     for one, two in zip(*results, strict=True):
         np.testing.assert_array_equal(one, two)
 

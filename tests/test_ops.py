@@ -3,6 +3,8 @@
 import pickle
 import sys
 import tracemalloc
+from dataclasses import replace
+from functools import partial
 from inspect import cleandoc
 
 import numpy as np
@@ -10,39 +12,20 @@ import pytest
 
 from fastnn import ops, reference
 
-ACTIVATIONS = [
-    "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu", "softmax", "log_softmax",
-]  # fmt: skip
-SAVED_INPUT = ["gelu", "silu"]
+from .conftest import differences
+from .kernels.activation import ACTIVATIONS, EXP
 
-# Every function of one array that gives one array, with its options.
-UNARY = [(name, {}) for name in [*ACTIVATIONS, "exp"]]
-UNARY += [("gelu", {"approximate": "tanh"}), ("leaky_relu", {"negative_slope": 0.3})]
-unary = pytest.mark.parametrize(("name", "options"), UNARY)
-backward = pytest.mark.parametrize(
-    ("name", "options"), [row for row in UNARY if row[0] != "exp"]
-)
+# With the options of the table, and with those that the functions and their twins have by default.
+WITH_GRADIENT = [*ACTIVATIONS, *(replace(a, options={}) for a in ACTIVATIONS if a.scalars)]
+NAMES = dict.fromkeys(activation.name for activation in ACTIVATIONS)
+unary = pytest.mark.parametrize("activation", [EXP, *WITH_GRADIENT], ids=str)
+backward = pytest.mark.parametrize("activation", WITH_GRADIENT, ids=str)
 
 
-def twin(name, options):
-    """The NumPy twin of a function of this module."""
-    stem = name.removesuffix("_backward")
-    stem += "_tanh" if options.get("approximate") == "tanh" else ""
-    ending = "backward" if name.endswith("_backward") else "forward"
-    function = getattr(reference, f"{stem}_{ending}")
-    options = {key: value for key, value in options.items() if key != "approximate"}
-    return lambda *arrays: function(*arrays, **options)
-
-
-def differences(function, x, dy, step=1e-6):
-    """Gradient of Σ dy function(x) by central differences."""
-    gradient = np.empty_like(x)
-    for i in np.ndindex(x.shape):
-        ahead, behind = x.copy(), x.copy()
-        ahead[i] += step
-        behind[i] -= step
-        gradient[i] = (dy * (function(ahead) - function(behind))).sum() / (2 * step)
-    return gradient
+def functions(activation):
+    """The pair of functions of this module, with their options."""
+    names = activation.name, f"{activation.name}_backward"
+    return [partial(getattr(ops, name), **activation.options) for name in names]
 
 
 # Values ----------------------------------------------------------------------------------------
@@ -50,40 +33,40 @@ def differences(function, x, dy, step=1e-6):
 
 @unary
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (5,), (3, 0), (0, 3), (4, 7), (2, 3, 19)])
-def test_unary(name, options, shape, dtype, rng):
+def test_unary(activation, shape, dtype, rng):
     x = rng.standard_normal(shape).astype(dtype)
-    if "softmax" in name and shape == ():
+    function = partial(getattr(ops, activation.name), **activation.options)
+    if activation.by_row and shape == ():
         with pytest.raises(ValueError, match="x: expected at least one axis"):
-            ops.softmax(x)
+            function(x)
         return
-    y = getattr(ops, name)(x, **options)
+    y = function(x)
     assert (y.shape, y.dtype) == (x.shape, x.dtype)
     with np.errstate(divide="ignore"):  # the logarithm of the sum of no columns
-        want = twin(name, options)(x)
+        want = activation.twin()(x)
     np.testing.assert_allclose(y, want, rtol=1e-5 if dtype == np.float32 else 1e-13)
 
 
 @backward
 @pytest.mark.parametrize("shape", [(0,), (5,), (0, 3), (3, 0), (2, 3, 19)])
-def test_backward(name, options, shape, dtype, rng):
+def test_backward(activation, shape, dtype, rng):
     dy, saved = rng.standard_normal((2, *shape)).astype(dtype)
-    dx = getattr(ops, f"{name}_backward")(dy, saved, **options)
+    dx = functions(activation)[1](dy, saved)
     assert (dx.shape, dx.dtype) == (dy.shape, dy.dtype)
-    want = twin(f"{name}_backward", options)(dy, saved)
+    want = activation.twin("backward")(dy, saved)
     np.testing.assert_allclose(dx, want, rtol=1e-4, atol=1e-5 if dtype == np.float32 else 1e-13)
 
 
 @backward
-def test_gradient(name, options, rng):
-    function = getattr(ops, name)
+def test_gradient(activation, rng):
+    function, gradient = functions(activation)
     x, dy = rng.standard_normal((2, 3, 5))
-    saved = x if name in SAVED_INPUT else function(x, **options)
-    dx = getattr(ops, f"{name}_backward")(dy, saved, **options)
-    want = differences(lambda x: function(x, **options), x, dy)
+    dx = gradient(dy, x if activation.saves_input else function(x))
+    want = differences(lambda: np.vdot(dy, function(x)), x)
     np.testing.assert_allclose(dx, want, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("activation", [None, *ACTIVATIONS, "gelu_tanh"])
+@pytest.mark.parametrize("activation", [None, *(a.kernel for a in ACTIVATIONS)])
 @pytest.mark.parametrize("has_bias", [True, False])
 @pytest.mark.parametrize("shape", [(5,), (4, 5), (0, 5), (2, 3, 5)])
 def test_linear(activation, has_bias, shape, dtype, rng):
@@ -102,13 +85,10 @@ def test_linear(activation, has_bias, shape, dtype, rng):
 def test_linear_gradient(shape, rng):
     x, weight, bias = rng.standard_normal(shape), rng.standard_normal((3, 5)), np.zeros(3)
     dy = rng.standard_normal((*shape[:-1], 3))
-    dx, dweight, dbias = ops.linear_backward(dy, x, weight)
-    tight = {"rtol": 1e-7, "atol": 1e-8}
-    np.testing.assert_allclose(dx, differences(lambda x: ops.linear(x, weight), x, dy), **tight)
-    want = differences(lambda weight: ops.linear(x, weight), weight, dy)
-    np.testing.assert_allclose(dweight, want, **tight)
-    want = differences(lambda bias: ops.linear(x, weight, bias), bias, dy)
-    np.testing.assert_allclose(dbias, want, **tight)
+    gradients = ops.linear_backward(dy, x, weight)
+    for gradient, variable in zip(gradients, (x, weight, bias), strict=True):
+        want = differences(lambda: np.vdot(dy, ops.linear(x, weight, bias)), variable)
+        np.testing.assert_allclose(gradient, want, rtol=1e-7, atol=1e-8)
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0)])
@@ -187,12 +167,13 @@ def test_dropout(dtype):
 
 # A call of every function with arrays x, y (4, 6), w (6, 6) and b (6,), for the tests below.
 CALLS = {
-    **{name: (lambda a, name=name, **k: getattr(ops, name)(a["x"], **k)) for name, _ in UNARY},
+    **{name: (lambda a, name=name, **k: getattr(ops, name)(a["x"], **k)) for name in NAMES},
+    "exp": lambda a, **k: ops.exp(a["x"], **k),
     **{
         f"{name}_backward": (
             lambda a, name=name, **k: getattr(ops, f"{name}_backward")(a["x"], a["y"], **k)
         )
-        for name in ACTIVATIONS
+        for name in NAMES
     },
     "linear": lambda a, **k: ops.linear(a["x"], a["w"], a["b"], **k),
     "matmul": lambda a, **k: ops.matmul(a["x"], a["w"], **k),
@@ -441,17 +422,17 @@ def torch():
 
 
 @backward
-def test_torch_agrees(name, options, torch, rng, dtype):
+def test_torch_agrees(activation, torch, rng, dtype):
     x, dy = rng.standard_normal((2, 4, 33)).astype(dtype)
     leaf = torch.tensor(x, requires_grad=True)
-    function = getattr(torch.nn.functional, name)
-    want = function(leaf, **options) if "softmax" not in name else function(leaf, dim=-1)
+    options = activation.options | ({"dim": -1} if activation.by_row else {})
+    want = getattr(torch.nn.functional, activation.name)(leaf, **options)
     want.backward(torch.tensor(dy))
     close = {"rtol": 1e-5, "atol": 1e-6} if dtype == np.float32 else {"rtol": 1e-12, "atol": 1e-13}
-    y = getattr(ops, name)(x, **options)
+    function, gradient = functions(activation)
+    y = function(x)
     np.testing.assert_allclose(y, want.detach().numpy(), **close)
-    saved = x if name in SAVED_INPUT else y
-    dx = getattr(ops, f"{name}_backward")(dy, saved, **options)
+    dx = gradient(dy, x if activation.saves_input else y)
     np.testing.assert_allclose(dx, leaf.grad.numpy(), **close)
 
 

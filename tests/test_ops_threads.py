@@ -7,14 +7,16 @@ import pytest
 
 from fastnn import ops
 
-ACTIVATIONS = [
-    "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu", "softmax", "log_softmax",
-]  # fmt: skip
+from .kernels.activation import ACTIVATIONS, EXP
 
 
-def elements(name, arrays):
-    """A function that works element by element, or row by row."""
-    return lambda draw: (getattr(ops, name)(*(draw(301, 701) for _ in range(arrays))),)
+def forward(activation):
+    return lambda draw: (getattr(ops, activation.name)(draw(301, 701), **activation.options),)
+
+
+def backward(activation):
+    function = getattr(ops, f"{activation.name}_backward")
+    return lambda draw: (function(draw(301, 701), draw(301, 701), **activation.options),)
 
 
 def product(m, k, n, transpose_a=False, transpose_b=False):
@@ -58,8 +60,8 @@ def lstm(draw):
 
 # With sizes that leave remainders.
 CALLS = {
-    **{name: elements(name, 1) for name in ["exp", *ACTIVATIONS]},
-    **{name: elements(name, 2) for name in (f"{name}_backward" for name in ACTIVATIONS)},
+    **{str(activation): forward(activation) for activation in [EXP, *ACTIVATIONS]},
+    **{f"backward of {activation}": backward(activation) for activation in ACTIVATIONS},
     "linear": lambda draw: (ops.linear(draw(257, 97), draw(131, 97), draw(131), "gelu"),),
     "linear of few rows": lambda draw: (ops.linear(draw(5, 801), draw(603, 801)),),
     "linear of many rows": lambda draw: (ops.linear(draw(70_001, 1), draw(31, 1)),),

@@ -8,90 +8,13 @@ import pytest
 from fastnn import optim, reference, schedules
 from fastnn.ops import optim as ops
 
-SHAPES = [(3, 4), (1,), (), (17, 5), (0, 3), (129,), (64, 64), (70, 70)]
+from .optimizers import BESIDE_PYTORCH, RULES, each, every_rule, every_variant
 
-# One row per rule and option: the class, its twin, the states in the twin's order, arguments.
-RULES = [
-    (optim.SGD, "sgd_step", [], {"lr": 0.1}),
-    (optim.SGD, "sgd_step", [], {"lr": 0.1, "weight_decay": 0.2, "maximize": True}),
-    (optim.SGD, "sgd_step", ["momentum_buffer"], {"lr": 0.1, "momentum": 0.9}),
-    (
-        optim.SGD,
-        "sgd_step",
-        ["momentum_buffer"],
-        {"lr": 0.1, "momentum": 0.9, "dampening": 0.4, "weight_decay": 0.1},
-    ),
-    (
-        optim.SGD,
-        "sgd_step",
-        ["momentum_buffer"],
-        {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
-    ),
-    (optim.NAG, "nag_step", ["velocity"], {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}),
-    (
-        optim.Adagrad,
-        "adagrad_step",
-        ["sum"],
-        {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.5},
-    ),
-    (optim.Adagrad, "adagrad_step", ["sum"], {"eps": 0.1, "eps_inside_sqrt": True}),
-    (optim.RMSprop, "rmsprop_step", ["square_avg"], {"lr": 0.1, "weight_decay": 0.1}),
-    (
-        optim.RMSprop,
-        "rmsprop_step",
-        ["square_avg", "grad_avg"],
-        {"centered": True, "alpha": 0.9, "eps": 0.1, "eps_inside_sqrt": True},
-    ),
-    (
-        optim.RMSprop,
-        "rmsprop_step",
-        ["square_avg", None, "momentum_buffer"],
-        {"momentum": 0.9, "maximize": True},
-    ),
-    (
-        optim.RMSprop,
-        "rmsprop_step",
-        ["square_avg", "grad_avg", "momentum_buffer"],
-        {"centered": True, "alpha": 0.5, "momentum": 0.5, "eps": 1e-3},
-    ),
-    (optim.Adam, "adam_step", ["exp_avg", "exp_avg_sq"], {"lr": 0.1, "weight_decay": 0.1}),
-    (
-        optim.Adam,
-        "adam_step",
-        ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"],
-        {"amsgrad": True, "betas": (0.8, 0.6), "maximize": True},
-    ),
-    (
-        optim.Adam,
-        "adam_step",
-        ["exp_avg", "exp_avg_sq"],
-        {"bias_correction": False, "eps": 0.1, "eps_inside_sqrt": True},
-    ),
-    (optim.AdamW, "adamw_step", ["exp_avg", "exp_avg_sq"], {"lr": 0.1, "weight_decay": 0.3}),
-    (optim.LAMB, "lamb_step", ["exp_avg", "exp_avg_sq"], {"lr": 0.1, "weight_decay": 0.3}),
-    (
-        optim.LAMB,
-        "lamb_step",
-        ["exp_avg", "exp_avg_sq"],
-        {"bias_correction": False, "eps_inside_sqrt": True, "eps": 0.01, "maximize": True},
-    ),
-]
-IDS = [f"{rule.__name__}-{'-'.join(kwargs)}" for rule, _, _, kwargs in RULES]
+SHAPES = [(3, 4), (1,), (), (17, 5), (0, 3), (129,), (64, 64), (70, 70)]
 
 
 def arrays(rng, dtype, shapes=SHAPES):
     return [rng.standard_normal(shape).astype(dtype) for shape in shapes]
-
-
-def twin_arguments(kwargs, t):
-    """The twin's keywords for the optimizer's, at step t."""
-    kwargs = {k: v for k, v in kwargs.items() if k not in ("amsgrad", "centered")}
-    kwargs.pop("initial_accumulator_value", None)
-    if "betas" in kwargs:
-        kwargs["beta1"], kwargs["beta2"] = kwargs.pop("betas")
-    if "dampening" in kwargs and t == 1:
-        kwargs["dampening"] = 0
-    return kwargs
 
 
 def assert_close(actual, expected, ulp):
@@ -102,77 +25,62 @@ def assert_close(actual, expected, ulp):
         np.testing.assert_allclose(a, b, rtol=0, atol=ulp * np.finfo(a.dtype).eps * scale)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("rule", "twin", "slots", "kwargs"), RULES, ids=IDS)
-def test_rule_matches_its_numpy_twin(rule, twin, slots, kwargs, dtype):
-    rng = np.random.default_rng(0)
+def test_every_rule_has_a_row():
+    public = {getattr(optim, name) for name in optim.__all__}
+    assert {rule.optimizer for rule in RULES} == public - {optim.Optimizer}
+    assert len(RULES) == len(public) - 1
+
+
+@every_variant
+def test_rule_matches_its_numpy_twin(rule, variant, dtype, rng):
     params = arrays(rng, dtype)
     expected = [p.copy() for p in params]
-    first = kwargs.get("initial_accumulator_value", 0)
+    first = variant.options.get("initial_accumulator_value", 0)
     states = [
-        [None if slot is None else np.full(p.shape, first, dtype) for slot in slots] for p in params
+        [None if name is None else np.full(p.shape, first, dtype) for name in variant.states]
+        for p in params
     ]
-    optimizer = rule(params, **kwargs)
-    step_like = {"adam_step", "adamw_step", "lamb_step", "adagrad_step"}
+    optimizer = rule.optimizer(params, **variant.options)
+    step = getattr(reference.optim, rule.twin)
     for t in range(1, 4):
         grads = arrays(rng, dtype)
         before = [g.copy() for g in grads]
         optimizer.step(grads)
         for p, g, state in zip(expected, before, states, strict=True):
-            extra = {"step": t} if twin in step_like else {}
-            getattr(reference.optim, twin)(p, g, *state, **twin_arguments(kwargs, t), **extra)
+            step(p, g, *state, **rule.twin_options(variant.options, t))
         for g, b in zip(grads, before, strict=True):
             assert np.array_equal(g, b)
     assert optimizer.t == 3
     assert_close(params, expected, 64)
     for own, state in zip(optimizer.state, states, strict=True):
-        named = {slot: s for slot, s in zip(slots, state, strict=True) if slot is not None}
+        named = {k: s for k, s in zip(variant.states, state, strict=True) if k is not None}
         assert own.keys() == named.keys()
         assert_close([own[k] for k in named], list(named.values()), 64)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("rule", "twin", "slots", "kwargs"), RULES, ids=IDS)
-def test_ops_step_matches_its_numpy_twin(rule, twin, slots, kwargs, dtype):
-    rng = np.random.default_rng(1)
-    kwargs = twin_arguments(kwargs, 2)
-    if twin in ("adam_step", "adamw_step", "lamb_step", "adagrad_step"):
-        kwargs["step"] = 7
-    kwargs.setdefault("lr", 0.01)
+@every_variant
+def test_ops_step_matches_its_numpy_twin(rule, variant, dtype, rng):
+    options = {"lr": 0.01} | rule.twin_options(variant.options, 7)
     for shape in SHAPES:
         param, grad = arrays(rng, dtype, [shape, shape])
         states = [
-            None if s is None else np.asarray(np.abs(*arrays(rng, dtype, [shape]))) for s in slots
+            None if name is None else np.asarray(np.abs(*arrays(rng, dtype, [shape])))
+            for name in variant.states
         ]
         expected = [None if a is None else a.copy() for a in (param, *states)]
-        getattr(ops, twin)(param, grad, *states, **kwargs)
-        getattr(reference.optim, twin)(expected[0], grad, *expected[1:], **kwargs)
+        getattr(ops, rule.twin)(param, grad, *states, **options)
+        getattr(reference.optim, rule.twin)(expected[0], grad, *expected[1:], **options)
         got = [a for a in (param, *states) if a is not None]
         assert_close(got, [a for a in expected if a is not None], 64)
 
 
-TORCH = [
-    ("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1}),
-    ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "maximize": True}),
-    ("Adagrad", {"lr": 0.1, "lr_decay": 0.1, "initial_accumulator_value": 0.1}),
-    ("RMSprop", {"lr": 0.01, "momentum": 0.9, "centered": True, "weight_decay": 0.1}),
-    ("Adam", {"lr": 0.1, "weight_decay": 0.1}),
-    ("Adam", {"lr": 0.1, "amsgrad": True, "maximize": True}),
-    ("AdamW", {"lr": 0.1, "weight_decay": 0.3}),
-]
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("name", "kwargs"), TORCH, ids=[name for name, _ in TORCH])
-def test_matches_pytorch(name, kwargs, dtype):
+@each(BESIDE_PYTORCH)
+def test_matches_pytorch(rule, variant, dtype, rng):
     torch = pytest.importorskip("torch")
-    rng = np.random.default_rng(2)
     params = arrays(rng, dtype, SHAPES[:4])
     tensors = [torch.nn.Parameter(torch.tensor(p)) for p in params]
-    ours, theirs = (
-        getattr(optim, name)(params, **kwargs),
-        getattr(torch.optim, name)(tensors, **kwargs),
-    )
+    ours = rule.optimizer(params, **variant.options)
+    theirs = getattr(torch.optim, rule.torch)(tensors, **variant.options)
     for _ in range(5):
         grads = arrays(rng, dtype, SHAPES[:4])
         for tensor, grad in zip(tensors, grads, strict=True):
@@ -185,14 +93,12 @@ def test_matches_pytorch(name, kwargs, dtype):
             assert_close([values], [theirs.state[tensor][key].numpy()], 1024)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     ("rule", "kwargs"),
     [(optim.Adam, {"lr": 0.1}), (optim.AdamW, {"lr": 0.1, "weight_decay": 0.1})],
 )
-def test_adam_update_is_within_2_ulp_of_the_exact_one(rule, kwargs, dtype):
+def test_adam_update_is_within_2_ulp_of_the_exact_one(rule, kwargs, dtype, rng):
     """The change of a parameter, from states whose moments are exact."""
-    rng = np.random.default_rng(3)
     n = 10_000
     grad = (rng.standard_normal(n) * 10.0 ** rng.uniform(-6, 6, n)).astype(dtype)
     param = np.zeros(n, dtype)  # so that the new value is the change itself
@@ -228,19 +134,18 @@ def test_lamb_ratio_is_one_where_a_norm_is_zero():
     assert np.array_equal(one, np.ones(3))
 
 
-@pytest.mark.parametrize("rule", [optim.SGD, optim.Adam, optim.LAMB])
-def test_clip_norm_scales_all_gradients_together(rule):
-    rng = np.random.default_rng(4)
+@every_rule
+def test_clip_norm_scales_all_gradients_together(rule, rng):
     params, grads = arrays(rng, "float32"), arrays(rng, "float32")
     copies = [p.copy() for p in params]
     norm = math.sqrt(sum(float((g.astype(float) ** 2).sum()) for g in grads))
-    clipped, plain = rule(params, 0.1, clip_norm=norm / 3), rule(copies, 0.1)
+    clipped, plain = rule.make(params, lr=0.1, clip_norm=norm / 3), rule.make(copies, lr=0.1)
     for _ in range(2):
         clipped.step(grads)
         plain.step([g / 3 for g in grads])
     assert_close(params, copies, 64)
-    untouched = rule([p.copy() for p in copies], 0.1, clip_norm=norm * 1.001)
-    other = rule([p.copy() for p in copies], 0.1)
+    untouched = rule.make([p.copy() for p in copies], clip_norm=norm * 1.001)
+    other = rule.make([p.copy() for p in copies])
     untouched.step(grads)
     other.step(grads)
     for a, b in zip(untouched._table.current(), other._table.current(), strict=True):
@@ -276,8 +181,39 @@ def test_schedules_for_rate_and_momentum_are_evaluated_at_each_step():
     assert_close([x], [y], 4)
 
 
-def test_groups_have_hyper_parameters_of_their_own():
-    rng = np.random.default_rng(5)
+@every_rule
+def test_a_schedule_is_the_rate_of_each_step(rule, rng):
+    params = arrays(rng, "float64")
+    copies = [p.copy() for p in params]
+    lr = schedules.warmup(schedules.exponential_decay(0.1, 0.5), 2)
+    scheduled, by_hand = rule.make(params, lr=lr), rule.make(copies)
+    for t in range(5):
+        grads = arrays(rng, "float64")
+        by_hand.lr = lr(t)
+        assert scheduled.lr == lr(t)
+        scheduled.step(grads)
+        by_hand.step(grads)
+    for p, q in zip(params, copies, strict=True):
+        assert np.array_equal(p, q)
+
+
+@every_rule
+def test_groups_are_optimizers_of_their_own(rule, rng):
+    params = arrays(rng, "float32")
+    copies = [p.copy() for p in params]
+    own = {"lr": 0.02, "weight_decay": 0.1}
+    together = rule.make([{"params": params[:3]}, {"params": params[3:], **own}])
+    apart = [rule.make(copies[:3]), rule.make(copies[3:], **own)]
+    for _ in range(3):
+        grads = arrays(rng, "float32")
+        together.step(grads)
+        apart[0].step(grads[:3])
+        apart[1].step(grads[3:])
+    for p, q in zip(params, copies, strict=True):
+        assert np.array_equal(p, q)
+
+
+def test_groups_have_hyper_parameters_of_their_own(rng):
     a, b, c = arrays(rng, "float32", [(5,), (6,), (7,)])
     d = rng.standard_normal(3)
     grads = [np.ones_like(p) for p in (a, b, c, d)]
@@ -297,9 +233,9 @@ def test_groups_have_hyper_parameters_of_their_own():
     assert all(group["lr"] == 0.5 for group in optimizer.groups)
 
 
-def test_result_does_not_depend_on_how_elements_are_shared_among_arrays():
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule.by_element], ids=str)
+def test_result_does_not_depend_on_how_elements_are_shared_among_arrays(rule, rng):
     """One array, its pieces, and neighbours that are merged: the same bits."""
-    rng = np.random.default_rng(6)
     flat, grad = (a.astype("float32") for a in rng.standard_normal((2, 40_003)))
     cuts = np.sort(rng.integers(0, flat.size, 50))
     whole, neighbours = flat.copy(), flat.copy()
@@ -309,39 +245,33 @@ def test_result_does_not_depend_on_how_elements_are_shared_among_arrays():
         (np.split(neighbours, cuts), np.split(grad, cuts)),
         (pieces, [g.copy() for g in np.split(grad, cuts)]),
     ):
-        optimizer = optim.Adam(params, 0.1, clip_norm=1.0)
+        optimizer = rule.make(params, clip_norm=1.0)
         for _ in range(3):
             optimizer.step(grads)
     assert np.array_equal(whole, neighbours)
     # the norm's sum is rounded differently, by less than the last bit of a float
     assert_close([whole], [np.concatenate(pieces)], 2)
-    merged = optim.Adam(np.split(neighbours, cuts))
+    merged = rule.make(np.split(neighbours, cuts))
     merged.step(np.split(grad, cuts))
-    apart = optim.Adam(pieces := [p.copy() for p in np.split(flat, cuts)])
+    apart = rule.make(pieces := [p.copy() for p in np.split(flat, cuts)])
     apart.step([g.copy() for g in np.split(grad, cuts)])
     whole[...] = flat
-    optim.Adam([whole]).step([grad])
+    rule.make([whole]).step([grad])
     assert np.array_equal(whole, np.concatenate(pieces))
 
 
-@pytest.mark.parametrize("rule", [optim.Adam, optim.LAMB])
-def test_result_does_not_depend_on_the_number_of_threads(rule):
-    from fastnn._kernels import core
-
-    rng = np.random.default_rng(7)
+@every_rule
+def test_result_does_not_depend_on_the_number_of_threads(rule, threads, rng):
     shapes = [(300, 301), (5,), (4096,), (7, 11), (50_000,)]
     start, grads = arrays(rng, "float32", shapes), arrays(rng, "float32", shapes)
-    results, limit = [], core.get_num_threads()
-    try:
-        for threads in (1, 2, 3):
-            core.set_num_threads(threads)
-            params = [p.copy() for p in start]
-            optimizer = rule(params, 0.1, clip_norm=2.0)
-            for _ in range(3):
-                optimizer.step(grads)
-            results.append(params)
-    finally:
-        core.set_num_threads(limit)
+    results = []
+    for count in (1, 2, 3):
+        threads(count)
+        params = [p.copy() for p in start]
+        optimizer = rule.make(params, clip_norm=2.0)
+        for _ in range(3):
+            optimizer.step(grads)
+        results.append(params)
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             assert np.array_equal(a, b)
@@ -360,23 +290,11 @@ def test_denormals_are_flushed_in_a_step_and_the_mode_restored():
     assert (buffer > 0).all()
 
 
-@pytest.mark.parametrize(
-    "rule",
-    [
-        lambda p: optim.SGD(p, 0.1, 0.9),
-        lambda p: optim.NAG(p, 0.1),
-        lambda p: optim.Adagrad(p, 0.5),
-        lambda p: optim.RMSprop(p, 0.01),
-        lambda p: optim.Adam(p, 0.1),
-        lambda p: optim.AdamW(p, 0.1, weight_decay=1e-4),
-        lambda p: optim.LAMB(p, schedules.exponential_decay(0.1, 0.01)),
-    ],
-    ids=["SGD", "NAG", "Adagrad", "RMSprop", "Adam", "AdamW", "LAMB"],
-)
+@every_rule
 def test_converges_on_an_elongated_bowl(rule):
     x = np.array([1.0, -2.0, 0.5])
     curvature = np.array([1.0, 5.0, 10.0])
-    optimizer = rule([x])
+    optimizer = rule.optimizer([x], **rule.converges)
     for _ in range(400):
         optimizer.step([curvature * x])
     assert np.abs(x).max() < 0.02

@@ -29,7 +29,6 @@ def unaligned(shape, dtype, offset=1):
 # Targets ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("n", [1, 7, 15, 16, 17, 33, 1000])
 def test_sizes_and_addresses_off_the_vector_grid(n, dtype):
     size = np.dtype(dtype).itemsize

@@ -8,16 +8,7 @@ import pytest
 import fastnn
 from fastnn import optim
 
-RULES = {
-    "SGD": lambda p, **o: optim.SGD(p, 0.1, 0.9, **o),
-    "NAG": lambda p, **o: optim.NAG(p, 0.1, **o),
-    "Adagrad": lambda p, **o: optim.Adagrad(p, 0.1, **o),
-    "RMSprop": lambda p, **o: optim.RMSprop(p, 0.01, momentum=0.5, centered=True, **o),
-    "Adam": lambda p, **o: optim.Adam(p, 0.01, amsgrad=True, **o),
-    "AdamW": lambda p, **o: optim.AdamW(p, 0.01, **o),
-    "LAMB": lambda p, **o: optim.LAMB(p, 0.01, **o),
-}
-STORED = [None, "bfloat16", "int8"]
+from .optimizers import every_rule, every_storage
 
 
 def snapshot(params, optimizer):
@@ -31,13 +22,13 @@ def arrays(*shapes):
     return [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
 
 
-@pytest.mark.parametrize("state_dtype", STORED)
-@pytest.mark.parametrize("name", RULES)
-def test_check_finite_names_the_parameter_and_changes_nothing(name, state_dtype):
+@every_storage
+@every_rule
+def test_check_finite_names_the_parameter_and_changes_nothing(rule, state_dtype):
     """Refused wherever the value stands; the steps after it are as if it had not been tried."""
     params, grads = arrays((40, 30), (5,), ()), arrays((40, 30), (5,), ())
     groups = [{"params": params[:2]}, {"params": params[2:], "weight_decay": 0.1}]
-    optimizer = RULES[name](groups, check_finite=True, state_dtype=state_dtype)
+    optimizer = rule.make(groups, check_finite=True, state_dtype=state_dtype)
     optimizer.step(grads)
     for bad in (np.nan, np.inf, -np.inf):
         for i, grad in enumerate(grads):
@@ -50,17 +41,17 @@ def test_check_finite_names_the_parameter_and_changes_nothing(name, state_dtype)
     optimizer.step(grads)
     again = arrays((40, 30), (5,), ())
     groups = [{"params": again[:2]}, {"params": again[2:], "weight_decay": 0.1}]
-    other = RULES[name](groups, state_dtype=state_dtype)
+    other = rule.make(groups, state_dtype=state_dtype)
     for _ in range(2):
         other.step(grads)
     assert snapshot(params, optimizer) == snapshot(again, other)
 
 
-@pytest.mark.parametrize("state_dtype", STORED)
-@pytest.mark.parametrize("name", RULES)
-def test_gradients_that_a_step_would_write_over(name, state_dtype):
+@every_storage
+@every_rule
+def test_gradients_that_a_step_would_write_over(rule, state_dtype):
     params = arrays((1,), (1,), (4, 3))
-    optimizer = RULES[name](params, state_dtype=state_dtype)
+    optimizer = rule.make(params, state_dtype=state_dtype)
     good = [np.ones_like(p) for p in params]
     optimizer.step(good)
     first = next(iter(optimizer.state[0]))
@@ -81,11 +72,11 @@ def test_a_gradient_that_must_be_copied_may_come_from_a_parameter():
     assert x.tolist() == [-1, 1, 3.5]
 
 
-@pytest.mark.parametrize("state_dtype", STORED)
-@pytest.mark.parametrize("name", RULES)
-def test_arrays_that_changed_since_the_last_step(name, state_dtype):
+@every_storage
+@every_rule
+def test_arrays_that_changed_since_the_last_step(rule, state_dtype):
     params = arrays((4, 3), (5,))
-    optimizer = RULES[name](params, state_dtype=state_dtype)
+    optimizer = rule.make(params, state_dtype=state_dtype)
     good = [np.ones_like(p) for p in params]
     optimizer.step(good)
     params[1].resize((50,), refcheck=False)
@@ -122,11 +113,11 @@ BAD_VALUES = {
 }
 
 
-@pytest.mark.parametrize("name", RULES)
-def test_hyper_parameters_at_the_door_and_at_a_step(name):
+@every_rule
+def test_hyper_parameters_at_the_door_and_at_a_step(rule):
     """Each one of each optimizer: given, in a group, and changed between steps."""
-    rule, params = getattr(optim, name), arrays((3,))
-    optimizer = RULES[name](params)
+    params = arrays((3,))
+    optimizer = rule.make(params)
     group = optimizer.groups[0]
     optimizer.step([np.ones(3)])
     before = snapshot(params, optimizer)
@@ -135,9 +126,9 @@ def test_hyper_parameters_at_the_door_and_at_a_step(name):
         for bad in BAD_VALUES[key]:
             of = "beta" if key == "betas" else key
             with pytest.raises((TypeError, ValueError), match=rf"^{of}\w*: expected"):
-                rule(params, **{"lr": 0.1, key: bad})
+                rule.optimizer(params, **{"lr": 0.1, key: bad})
             with pytest.raises((TypeError, ValueError), match=rf"^{of}\w*: expected"):
-                rule([{"params": params, key: bad}], lr=0.1)
+                rule.optimizer([{"params": params, key: bad}], lr=0.1)
             group[key] = bad
             with pytest.raises((TypeError, ValueError), match=rf"^{of}\w*: expected"):
                 optimizer.step([np.ones(3)])
@@ -148,7 +139,7 @@ def test_hyper_parameters_at_the_door_and_at_a_step(name):
     assert snapshot(params, optimizer) == before
     for key, bad in ("clip_norm", np.nan), ("clip_norm", 0), ("maximize", 1), ("check_finite", 1):
         with pytest.raises((TypeError, ValueError), match=f"^{key}: expected"):
-            RULES[name](params, **{key: bad})
+            rule.make(params, **{key: bad})
     optimizer.step([np.ones(3)])
 
 

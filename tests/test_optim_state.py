@@ -2,26 +2,40 @@
 
 import copy
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 
 from fastnn import optim, schedules
 
-MAKERS = {
-    "SGD": lambda p: optim.SGD(p, 0.1, 0.9, dampening=0.2),
-    "NAG": lambda p: optim.NAG(p, schedules.cosine_decay(0.1, 20)),
-    "Adagrad": lambda p: optim.Adagrad(p, 0.1, lr_decay=0.1),
-    "RMSprop": lambda p: optim.RMSprop(p, 0.01, momentum=0.5, centered=True),
-    "Adam": lambda p: optim.Adam(p, schedules.warmup(schedules.constant(0.1), 5), amsgrad=True),
-    "AdamW": lambda p: optim.AdamW([{"params": p[:1], "lr": 0.2}, {"params": p[1:]}], 0.1),
-    "LAMB": lambda p: optim.LAMB(p, 0.1, weight_decay=0.01, clip_norm=1.0),
-}
+from .optimizers import RULES, VARIANTS
 
 
-def setup(name, rng):
+def makers():
+    """Each rule with each of its options, with a schedule, groups, and clipping."""
+    for rule, variant in VARIANTS:
+        yield f"{rule}-{variant}", partial(rule.optimizer, **variant.options)
+    for rule in RULES:
+        yield f"{rule} scheduled", partial(rule.make, lr=schedules.cosine_decay(0.1, 20))
+        yield f"{rule} clipped", partial(rule.make, weight_decay=0.01, clip_norm=1.0)
+        yield (
+            f"{rule} in groups",
+            lambda p, make=rule.make: make([{"params": p[:1], "lr": 0.2}, {"params": p[1:]}]),
+        )
+
+
+MAKERS = dict(makers())
+
+
+def adam(params):
+    warm = schedules.warmup(schedules.constant(0.1), 5)
+    return optim.Adam(params, warm, amsgrad=True)
+
+
+def setup(make, rng):
     params = [rng.standard_normal((5, 4)).astype(np.float32), rng.standard_normal(3)]
-    return params, MAKERS[name](params)
+    return params, make(params)
 
 
 def gradients(t):
@@ -29,16 +43,15 @@ def gradients(t):
     return [rng.standard_normal((5, 4)), rng.standard_normal(3)]
 
 
-@pytest.mark.parametrize("name", MAKERS)
-def test_resumed_run_equals_one_that_never_stopped(name):
-    rng = np.random.default_rng(0)
-    params, optimizer = setup(name, rng)
+@pytest.mark.parametrize("make", [*MAKERS.values(), adam], ids=[*MAKERS, "Adam warming up"])
+def test_resumed_run_equals_one_that_never_stopped(make, rng):
+    params, optimizer = setup(make, rng)
     for t in range(6):
         optimizer.step(gradients(t))
         if t == 2:
             halfway = [p.copy() for p in params]
             saved = optimizer.state_dict()
-    resumed, other = setup(name, rng)
+    resumed, other = setup(make, rng)
     for p, q in zip(resumed, halfway, strict=True):
         p[...] = q
     plain = {key: saved[key] for key in ("optimizer", "t", "groups")}
@@ -52,7 +65,7 @@ def test_resumed_run_equals_one_that_never_stopped(name):
 
 
 def test_state_dict_is_a_copy_and_state_is_live():
-    params, optimizer = setup("Adam", np.random.default_rng(0))
+    params, optimizer = setup(adam, np.random.default_rng(0))
     optimizer.step(gradients(0))
     saved = optimizer.state_dict()
     live = optimizer.state[0]["exp_avg"]
@@ -101,9 +114,9 @@ def broken(saved):
 
 
 def test_failed_load_changes_nothing():
-    _, optimizer = setup("Adam", np.random.default_rng(0))
+    _, optimizer = setup(adam, np.random.default_rng(0))
     optimizer.step(gradients(0))
-    _, other = setup("Adam", np.random.default_rng(1))
+    _, other = setup(adam, np.random.default_rng(1))
     for t in range(3):
         other.step(gradients(t))
     before = copy.deepcopy(optimizer.state_dict())

@@ -6,16 +6,8 @@ import pytest
 from fastnn import optim
 from fastnn.optim.storage import BLOCK, SCALE, UNSIGNED, pack, unpack
 
-RULES = [
-    lambda p, **o: optim.SGD(p, 0.1, 0.9, **o),
-    lambda p, **o: optim.NAG(p, 0.1, **o),
-    lambda p, **o: optim.Adagrad(p, 0.1, initial_accumulator_value=0.1, **o),
-    lambda p, **o: optim.RMSprop(p, 0.01, momentum=0.5, centered=True, **o),
-    lambda p, **o: optim.Adam(p, 0.01, amsgrad=True, **o),
-    lambda p, **o: optim.AdamW(p, 0.01, **o),
-    lambda p, **o: optim.LAMB(p, 0.01, **o),
-]
-IDS = ["SGD", "NAG", "Adagrad", "RMSprop", "Adam", "AdamW", "LAMB"]
+from .optimizers import STORED, every_rule
+
 # of a value, for a code of each format
 PRECISION = {"bfloat16": 2.0**-7, "int8": 2.0**-3}
 
@@ -32,10 +24,9 @@ def values(optimizer, i):
     return {k: unpack(k, v, state.get(k + SCALE)) for k, v in state.items() if SCALE not in k}
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+@pytest.mark.parametrize("dtype", STORED)
 @pytest.mark.parametrize("name", ["exp_avg", "exp_avg_sq"])
-def test_pack_and_unpack(name, dtype):
-    rng = np.random.default_rng(0)
+def test_pack_and_unpack(name, dtype, rng):
     x = (rng.standard_normal(1000) * 10.0 ** rng.uniform(-1, 1, 1000)).astype(np.float32)
     if name in UNSIGNED:
         x = x**2
@@ -51,10 +42,9 @@ def test_pack_and_unpack(name, dtype):
 
 
 @pytest.mark.parametrize("param_dtype", ["float32", "float64"])
-@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
-def test_kernels_round_as_the_twin_does(dtype, param_dtype):
+@pytest.mark.parametrize("dtype", STORED)
+def test_kernels_round_as_the_twin_does(dtype, param_dtype, rng):
     """Adam's moments, bit for bit; the parameters are updated with the unrounded ones."""
-    rng = np.random.default_rng(1)
     shapes = [(1000,), (3, 5), (), (300, 7), (256,), (0,)]
     params = [rng.standard_normal(s).astype(param_dtype) for s in shapes]
     optimizer = optim.Adam(params, 0.5, (0.5, 0.75), state_dtype=dtype)
@@ -83,14 +73,13 @@ def test_kernels_round_as_the_twin_does(dtype, param_dtype):
             assert np.allclose(params[i], start[i] - rate * m / root, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
-@pytest.mark.parametrize("rule", RULES, ids=IDS)
-def test_averages_do_not_drift(rule, dtype):
+@pytest.mark.parametrize("dtype", STORED)
+@every_rule
+def test_averages_do_not_drift(rule, dtype, rng):
     """After many steps of small changes the states are where they would be at full precision."""
-    rng = np.random.default_rng(2)
     size = 2000
     full, packed = np.zeros(size, np.float32), np.zeros(size, np.float32)
-    one, other = rule([full]), rule([packed], state_dtype=dtype)
+    one, other = rule.make([full]), rule.make([packed], state_dtype=dtype)
     scale = np.exp(rng.standard_normal(size))
     for _ in range(300):
         grad = (scale * (1 + 0.5 * rng.standard_normal(size))).astype(np.float32)
@@ -107,39 +96,32 @@ def test_averages_do_not_drift(rule, dtype):
     assert np.abs(packed - full).mean() < 0.2 * np.abs(full).mean()
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
-@pytest.mark.parametrize("rule", RULES, ids=IDS)
-def test_resumed_run_and_threads_give_the_same_bits(rule, dtype):
-    from fastnn._kernels import core
-
-    rng = np.random.default_rng(3)
+@pytest.mark.parametrize("dtype", STORED)
+@every_rule
+def test_resumed_run_and_threads_give_the_same_bits(rule, dtype, threads, rng):
     shapes = [(300, 201), (7,), (5000,)]
     start = [rng.standard_normal(s).astype(np.float32) for s in shapes]
     grads = [[rng.standard_normal(s).astype(np.float32) for s in shapes] for _ in range(4)]
     whole = [p.copy() for p in start]
-    optimizer = rule(whole, state_dtype=dtype)
+    optimizer = rule.make(whole, state_dtype=dtype)
     for g in grads:
         optimizer.step(g)
-    limit = core.get_num_threads()
-    core.set_num_threads(1)
-    try:
-        halves = [p.copy() for p in start]
-        early = rule(halves, state_dtype=dtype)
-        for g in grads[:2]:
-            early.step(g)
-        late = rule(halves, state_dtype=dtype)
-        late.load_state_dict(early.state_dict())
-        for g in grads[2:]:
-            late.step(g)
-    finally:
-        core.set_num_threads(limit)
+    threads(1)
+    halves = [p.copy() for p in start]
+    early = rule.make(halves, state_dtype=dtype)
+    for g in grads[:2]:
+        early.step(g)
+    late = rule.make(halves, state_dtype=dtype)
+    late.load_state_dict(early.state_dict())
+    for g in grads[2:]:
+        late.step(g)
     for a, b in zip(whole, halves, strict=True):
         assert a.tobytes() == b.tobytes()
     with pytest.raises(ValueError, match="expected"):
-        rule([p.copy() for p in start]).load_state_dict(early.state_dict())
+        rule.make([p.copy() for p in start]).load_state_dict(early.state_dict())
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+@pytest.mark.parametrize("dtype", STORED)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_stays_in_its_element(dtype, bad):
     x = np.zeros(600, np.float32)
@@ -189,14 +171,14 @@ def train(make, x, y, epochs, seed=0, batch=50):
     return np.array(curve)
 
 
-@pytest.mark.parametrize("rule", RULES, ids=IDS)
+@every_rule
 def test_training_on_digits_converges_as_at_full_precision(rule):
     """The mean curve over four seeds stays within half their spread, and ends within 5 %."""
     datasets = pytest.importorskip("sklearn.datasets")
     x, y = datasets.load_digits(return_X_y=True)
     x = (x / 16).astype(np.float32)
     full, bfloat16, int8 = (
-        np.array([train(lambda p, d=d: rule(p, state_dtype=d), x, y, 8, s) for s in range(4)])
+        np.array([train(lambda p, d=d: rule.make(p, state_dtype=d), x, y, 8, s) for s in range(4)])
         for d in (None, "bfloat16", "int8")
     )
     mean, spread = full.mean(axis=0), np.ptp(full, axis=0)

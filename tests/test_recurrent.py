@@ -7,6 +7,8 @@ import fastnn
 from fastnn import ops, reference
 from fastnn._kernels import core
 
+from .conftest import differences
+
 SHAPES = [  # batch, steps, features, hidden, layers, bidirectional
     (4, 5, 3, 6, 1, False),
     (1, 3, 2, 1, 1, False),
@@ -88,15 +90,11 @@ def test_gradients_are_those_of_differences(shape, padded, last, rng):
     gradients = [dx, *lstm.initial_state_grad, *[p.grad.copy() for p in lstm.parameters()]]
     variables = [x, h0, c0, *[p.data for p in lstm.parameters()]]
     for variable, gradient in zip(variables, gradients, strict=True):
-        for _ in range(4):  # directions
-            direction = rng.standard_normal(variable.shape)
-            step = 1e-5
-            variable += step * direction
-            above = loss(lstm, x, h0, c0, dy, dh_n, dc_n, lengths)
-            variable -= 2 * step * direction
-            below = loss(lstm, x, h0, c0, dy, dh_n, dc_n, lengths)
-            variable += step * direction
-            slope = (above - below) / (2 * step)
+        directions = [rng.standard_normal(variable.shape) for _ in range(4)]
+        slopes = differences(
+            lambda: loss(lstm, x, h0, c0, dy, dh_n, dc_n, lengths), variable, directions, 1e-5
+        )
+        for direction, slope in zip(directions, slopes, strict=True):
             assert (gradient * direction).sum() == pytest.approx(slope, rel=1e-6, abs=1e-8)
 
 
@@ -183,19 +181,15 @@ def test_thousand_steps_neither_overflow_nor_drift(dtype, rng):
     assert np.isfinite(lstm.backward(np.ones_like(y))).all()
 
 
-def test_threads_and_batches_give_the_same_bits(dtype, rng):
+def test_threads_and_batches_give_the_same_bits(dtype, rng, threads):
     shape = (64, 20, 32, 48, 1, True)
     lstm = build(shape, dtype)
     given = arrays(shape, dtype, rng)
     results = []
-    before = fastnn.get_num_threads()
-    for threads in (1, 2):
-        fastnn.set_num_threads(threads)
-        try:
-            y = lstm.forward(*given[:3], training=True)
-            results.append((y, lstm.backward(*given[3:]), *lstm.initial_state_grad))
-        finally:
-            fastnn.set_num_threads(before)
+    for count in (1, 2):
+        threads(count)
+        y = lstm.forward(*given[:3], training=True)
+        results.append((y, lstm.backward(*given[3:]), *lstm.initial_state_grad))
     for one, two in zip(*results, strict=True):
         np.testing.assert_array_equal(one, two)
     alone = [lstm.forward(given[0][i : i + 1], *(s[:, i : i + 1] for s in given[1:3]))

@@ -256,9 +256,8 @@ def test_two_threads_compute_what_one_does(dtype, threads):
 
 
 @pytest.mark.parametrize("make", [layer_normalized, batch_normalized])
-def test_learns_to_tell_sequences_apart(make, dtype):
+def test_learns_to_tell_sequences_apart(make, dtype, rng):
     """The class is that of the first element, which only memory can tell."""
-    rng = np.random.default_rng(1)
     x = rng.integers(0, TOKENS, (768, 4))
     labels = x[:, 0] % CLASSES
     one = trainer(make(dtype), lr=0.03)
@@ -339,9 +338,8 @@ def with_batch_norm(kind):
 
 
 @pytest.mark.parametrize("kind", ["embedding", "linear", "layer norm", "batch norm"])
-def test_statistics_are_waited_for(kind, threads):
+def test_statistics_are_waited_for(kind, threads, rng):
     """Channels are shared among threads in another way than what the next call shares."""
-    rng = np.random.default_rng(0)
     shape = (256, CHANNELS)
     x = rng.integers(0, 40, shape) if kind == "embedding" else rng.normal(size=(*shape, LENGTH))
     labels, found = rng.integers(0, 4, 256), []

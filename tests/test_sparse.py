@@ -8,19 +8,10 @@ import pytest
 import fastnn
 from fastnn import ops, optim
 
+from .optimizers import RULES, VARIANTS, each
 from .trainer_cases import assert_same, state
 
 NUM, DIM = 40, 6
-OPTIMIZERS = {
-    "sgd": partial(optim.SGD, lr=0.1, weight_decay=0.01),
-    "momentum": partial(optim.SGD, lr=0.1, momentum=0.9, nesterov=True),
-    "nag": partial(optim.NAG, lr=0.1),
-    "adagrad": partial(optim.Adagrad, lr=0.1, lr_decay=0.01),
-    "rmsprop": partial(optim.RMSprop, lr=0.01, centered=True, momentum=0.5),
-    "adam": partial(optim.Adam, lr=0.01, weight_decay=0.1),
-    "amsgrad": partial(optim.Adam, lr=0.01, amsgrad=True),
-    "adamw": partial(optim.AdamW, lr=0.01),
-}
 
 
 def batches(rng, count=6, size=5):
@@ -64,51 +55,51 @@ def test_a_layer_used_twice(rng):
         assert set(other.rows) == set(x.ravel())
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("clip", [None, 0.5])
 @pytest.mark.parametrize("state_dtype", [None, "bfloat16"])
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_rows_used_take_the_step_and_others_stand_still(name, state_dtype, clip, threads):
+@each([(rule, variant) for rule, variant in VARIANTS if rule.by_element])
+def test_rows_used_take_the_step_and_others_stand_still(
+    rule, variant, state_dtype, clip, count, threads
+):
     """Against the same optimizer over the used rows alone, with the same states and count."""
-    make = partial(OPTIMIZERS[name], clip_norm=clip, state_dtype=state_dtype)
+    options = variant.options | {"clip_norm": clip, "state_dtype": state_dtype}
+    make = partial(rule.optimizer, **options)
     layer, rng = fastnn.Embedding(NUM, DIM, sparse=True, rng=0), np.random.default_rng(0)
     weight = layer.parameters()[0]
-    before_threads = fastnn.get_num_threads()
-    fastnn.set_num_threads(threads)
-    try:
-        optimizer = make([weight])
-        for x in batches(rng):
-            backward(layer, x, rng)
-            rows = weight.rows
-            others = np.setdiff1d(np.arange(NUM), rows)
-            states = {k: v.copy() for k, v in optimizer.state[0].items()}
-            values = weight.data.copy()
-            alone = values[rows]
-            expected = make([alone])
-            for key, array in expected.state[0].items():
-                array[...] = states[key][rows]
-            expected.t = optimizer.t
-            expected.step([weight.grad[rows]])
-            optimizer.step()
-            np.testing.assert_array_equal(weight.data[others], values[others])
+    threads(count)
+    optimizer = make([weight])
+    for x in batches(rng):
+        backward(layer, x, rng)
+        rows = weight.rows
+        others = np.setdiff1d(np.arange(NUM), rows)
+        states = {k: v.copy() for k, v in optimizer.state[0].items()}
+        values = weight.data.copy()
+        alone = values[rows]
+        expected = make([alone])
+        for key, array in expected.state[0].items():
+            array[...] = states[key][rows]
+        expected.t = optimizer.t
+        expected.step([weight.grad[rows]])
+        optimizer.step()
+        np.testing.assert_array_equal(weight.data[others], values[others])
+        for key, array in optimizer.state[0].items():
+            np.testing.assert_array_equal(array[others], states[key][others])
+        if state_dtype is None:
+            np.testing.assert_allclose(weight.data[rows], alone, rtol=1e-6, atol=1e-8)
             for key, array in optimizer.state[0].items():
-                np.testing.assert_array_equal(array[others], states[key][others])
-            if state_dtype is None:
-                np.testing.assert_allclose(weight.data[rows], alone, rtol=1e-6, atol=1e-8)
-                for key, array in optimizer.state[0].items():
-                    np.testing.assert_allclose(array[rows], expected.state[0][key], rtol=1e-6)
-            else:  # rounded by other thresholds, which depend on the place
-                np.testing.assert_allclose(weight.data[rows], alone, atol=0.01)
-    finally:
-        fastnn.set_num_threads(before_threads)
+                np.testing.assert_allclose(array[rows], expected.state[0][key], rtol=1e-6)
+        else:  # rounded by other thresholds, which depend on the place
+            np.testing.assert_allclose(weight.data[rows], alone, atol=0.01)
 
 
 @pytest.mark.parametrize("make", [
-    partial(optim.SGD, lr=0.1), partial(optim.Adagrad, lr=0.1), partial(optim.LAMB, lr=0.01),
-], ids=["sgd", "adagrad", "lamb"])  # fmt: skip
+    partial(optim.SGD, lr=0.1), partial(optim.Adagrad, lr=0.1),
+    *(partial(rule.optimizer, lr=0.01) for rule in RULES if not rule.by_element),
+], ids=lambda make: make.func.__name__)  # fmt: skip
 @pytest.mark.parametrize("options", [{}, {"clip_norm": 0.1}], ids=["plain", "clipped"])
 def test_training_equals_the_dense_one_where_the_rule_leaves_unused_rows(make, options):
-    """And LAMB, which updates all rows."""
+    """And those that need whole arrays, like LAMB, which update all rows."""
     def train(sparse):
         model = fastnn.Sequential(
             fastnn.Embedding(NUM, DIM, sparse), fastnn.Flatten(), fastnn.Linear(2 * DIM, 3), rng=0

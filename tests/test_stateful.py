@@ -119,11 +119,10 @@ def test_fit_takes_the_steps_that_step_takes(clip):
 
 
 @pytest.mark.parametrize("alone", [False, True], ids=["in a container", "an LSTM alone"])
-def test_a_loss_in_python_carries_the_state_too(alone):
+def test_a_loss_in_python_carries_the_state_too(alone, rng):
     def python_loss(pred, target):
         return losses.mse(pred, target)
 
-    rng = np.random.default_rng(0)
     x, y = rng.standard_normal((2, 4, BATCH, STEPS, 2), np.float32)
 
     def run(loss):

@@ -13,6 +13,7 @@ import pytest
 import fastnn
 from fastnn import losses, optim
 
+from .optimizers import every_rule
 from .trainer_cases import LABELS, RNG, W, X, Y, assert_same, by_hand, make, mlp, state
 
 TARGETS = {
@@ -30,7 +31,6 @@ LOSSES += [
 ]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("weight", [None, W], ids=["plain", "weighted"])
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: f"{loss.func.__name__}-{loss.keywords}")
 def test_step_equals_forward_backward_and_update(loss, weight, dtype):
@@ -94,14 +94,14 @@ def test_probabilities_as_labels():
     assert trainer.step(X, LABELS) != trainer.step(X, p)  # and back, by another program
 
 
-@pytest.mark.parametrize("optimizer", [optim.SGD, optim.Adam, optim.AdamW, optim.LAMB])
+@every_rule
 @pytest.mark.parametrize(
     "options", [{"l2": 0.3}, {"clip_norm": 0.05}, {"l2": 0.3, "clip_norm": 0.05}]
 )
-def test_penalty_and_clipping(optimizer, options):
+def test_penalty_and_clipping(rule, options):
     def trainer(loss):
         model = mlp("float64")
-        return fastnn.Trainer(model, loss, optimizer(model.parameters(), lr=0.01), **options)
+        return fastnn.Trainer(model, loss, rule.optimizer(model.parameters(), lr=0.01), **options)
 
     in_c, in_python = trainer("mse"), trainer(lambda pred, y: losses.mse(pred, y))
     before = [p.data.copy() for p in in_c.model.parameters()]
@@ -441,8 +441,8 @@ def test_denormals_of_the_caller_stay():
     assert (tiny + tiny > tiny).all()
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_the_number_of_threads_changes_no_bit(threads):
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_number_of_threads_changes_no_bit(count, threads):
     def train():
         model = fastnn.Sequential(
             fastnn.Linear(64, 128), fastnn.ReLU(), fastnn.Dropout(0.2), fastnn.Linear(128, 10),
@@ -453,12 +453,8 @@ def test_the_number_of_threads_changes_no_bit(threads):
         history = trainer.fit(x, np.arange(300) % 10, epochs=2, batch_size=128, rng=0)
         return history.history, state(trainer)
 
-    before = fastnn.get_num_threads()
     history, expected = train()
-    fastnn.set_num_threads(threads)
-    try:
-        other, result = train()
-    finally:
-        fastnn.set_num_threads(before)
+    threads(count)
+    other, result = train()
     assert history == other
     assert_same(expected, result)

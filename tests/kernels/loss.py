@@ -1,6 +1,7 @@
 """Losses, with their gradients."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,72 +11,135 @@ from fastnn import reference
 
 from .table import NON_FINITE, Case, Draw, Row, wide
 
+VALUES, SHARES, LABELS, PROBABILITIES = "values", "shares", "labels", "probabilities"
 
-def loss(
-    name: str,
-    draw: Draw,
-    size: int,
-    weighted: bool = False,
-    column: bool = False,
-    class_weighted: bool = False,
-    label_smoothing: float = 0.0,
-    ignore: bool = False,
-) -> Case:
-    """A loss for (3, size) predictions, or for (size, 1) with `column`."""
-    rows, cols = (size, 1) if column else (3, size)
-    pred, weight = draw.normal(rows, cols, scale=3), draw.positive(rows) if weighted else None
-    scale, sizes, classes = 0.7, (cols,), ()
-    options: dict[str, Any] = {"scale": scale}
-    if name == "cross_entropy":
-        target = draw.integers(max(cols, 1), rows)
-        options["ignore_index"] = int(target[0]) if ignore and rows else None
-        sizes = (cols, ignore, options["ignore_index"] or 0)
-    elif name == "cross_entropy_probabilities":
-        target = reference.softmax_forward(draw.normal(rows, cols))
-    elif name == "binary_cross_entropy_with_logits":
-        target = draw.rng.random((rows, cols)).astype(draw.dtype)
-    else:
-        target = draw.normal(rows, cols, scale=3)
-    scalars: tuple[float, ...] = (scale,)
-    if name == "huber":
-        options["delta"] = 1.3
-        scalars = (scale, 1.3)
-    if name.startswith("cross_entropy"):
-        classes = (draw.positive(cols) if class_weighted else None,)
-        options |= {"class_weight": wide(*classes)[0], "label_smoothing": label_smoothing}
-        scalars = (scale, label_smoothing)
-    inputs = (pred, target, weight)
-    expected = getattr(reference, f"{name}_loss")(*wide(*inputs), **options)
-    return Case((*inputs, *classes), expected, sizes, scalars, rows, scale=(2 * cols, 1))
+CLASS_OPTIONS: tuple[dict[str, Any], ...] = (
+    {},
+    {"label_smoothing": 0.2},
+    {"class_weight": True},
+    {"class_weight": True, "label_smoothing": 0.2},
+)
+LABEL_OPTIONS = (
+    *CLASS_OPTIONS,
+    {"ignore_index": 1},
+    {"ignore_index": -100},
+    {"ignore_index": 1, "class_weight": True, "label_smoothing": 0.1},
+)
 
 
-def losses() -> list[Row]:
-    """The rows of all losses: by rows, by single elements and weighted."""
-    rows = []
-    for name in ("mse", "l1", "huber", "binary_cross_entropy_with_logits"):
-        for column in (False, True):
-            for weighted in (False, True):
-                make = partial(loss, name, column=column, weighted=weighted)
-                variant = ("column" if column else "rows") + ("weighted" if weighted else "")
-                rows.append(Row(f"{name}_loss", make, 8, NON_FINITE, variant=variant))
-    for name in ("cross_entropy", "cross_entropy_probabilities"):
-        variants: dict[str, dict[str, Any]] = {
-            "plain": {},
-            "weighted": {"weighted": True, "class_weighted": True},
-            "smooth": {"label_smoothing": 0.2},
-            "smooth-weighted": {"label_smoothing": 0.2, "weighted": True, "class_weighted": True},
-        }
-        if name == "cross_entropy":
-            variants["ignore"] = {"ignore": True, "label_smoothing": 0.2}
-        for variant, options in variants.items():
-            make = partial(with_classes, partial(loss, name, **options))
-            rows.append(Row(f"{name}_loss", make, 12, (np.nan, np.inf), variant=variant))
-    return rows
+@dataclass(frozen=True)
+class Loss:
+    """A kernel and its twin, and the function of :mod:`fastnn.losses` that leads to them.
+
+    Attributes
+    ----------
+    kernel : str
+        ``<kernel>_loss`` in C and in :mod:`fastnn.reference`.
+    target : {"values", "shares", "labels", "probabilities"}
+        What predictions are compared with: any numbers, numbers from 0 to 1, classes, or
+        probabilities of classes.
+    options : tuple of dict
+        Keyword arguments that the function is tested with. A `class_weight` is drawn.
+    function : str
+        Where it is not `kernel`.
+    """
+
+    kernel: str
+    target: str = VALUES
+    options: tuple[dict[str, Any], ...] = ({},)
+    function: str = ""
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.function or self.kernel
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the last axis is one of classes."""
+        return self.target in (LABELS, PROBABILITIES)
+
+    def draw_target(self, draw: Draw, *shape: int) -> np.ndarray:
+        """A target for predictions of this shape."""
+        if self.target == LABELS:
+            return draw.integers(shape[-1], *shape[:-1])
+        if self.target == PROBABILITIES:
+            return reference.softmax_forward(draw.normal(*shape))
+        if self.target == SHARES:
+            return draw.rng.random(shape).astype(draw.dtype)
+        return draw.normal(*shape, scale=3)
+
+    def of_elements(self, draw: Draw, size: int, column: bool, weighted: bool) -> Case:
+        """For (3, size) predictions, or for (size, 1) with `column`."""
+        rows, cols = (size, 1) if column else (3, size)
+        options, scale = self.options[-1], 0.7
+        pred, weight = draw.normal(rows, cols, scale=3), draw.positive(rows) if weighted else None
+        inputs = (pred, self.draw_target(draw, rows, cols), weight)
+        expected = self.twin(*wide(*inputs), scale=scale, **options)
+        scalars = (scale, *options.values())
+        return Case(inputs, expected, (cols,), scalars, rows, scale=(2 * cols, 1))
+
+    def of_classes(
+        self,
+        draw: Draw,
+        size: int,
+        weighted: bool = False,
+        label_smoothing: float = 0.0,
+        ignore: bool = False,
+    ) -> Case:
+        """For 3 rows of predictions."""
+        rows, cols, scale = 3, max(size, 1), 0.7  # there is no label without a class
+        pred, weight = draw.normal(rows, cols, scale=3), draw.positive(rows) if weighted else None
+        inputs = (
+            pred, self.draw_target(draw, rows, cols), weight,
+            draw.positive(cols) if weighted else None,
+        )  # fmt: skip
+        options: dict[str, Any] = {"scale": scale, "label_smoothing": label_smoothing}
+        sizes: tuple[int, ...] = (cols,)
+        if self.target == LABELS:
+            ignored = int(inputs[1][0])
+            options["ignore_index"] = ignored if ignore else None
+            sizes = (cols, ignore, ignored)
+        expected = self.twin(*wide(*inputs), **options)
+        return Case(inputs, expected, sizes, (scale, label_smoothing), rows, scale=(2 * cols, 1))
+
+    @property
+    def twin(self) -> Callable[..., Any]:
+        """The function in NumPy."""
+        return getattr(reference, f"{self.kernel}_loss")
+
+    def rows(self) -> list[Row]:
+        """By rows, by single elements and weighted; or with each of the options for classes."""
+        if not self.has_classes:
+            make, tolerance, special = self.of_elements, 8, NON_FINITE
+            variants: dict[str, dict[str, Any]] = {
+                ("column" if column else "rows") + "weighted" * weighted: {
+                    "column": column, "weighted": weighted
+                }
+                for column in (False, True) for weighted in (False, True)
+            }  # fmt: skip
+        else:
+            make, tolerance, special = self.of_classes, 12, (np.nan, np.inf)
+            variants = {
+                "plain": {},
+                "weighted": {"weighted": True},
+                "smooth": {"label_smoothing": 0.2},
+                "smooth-weighted": {"label_smoothing": 0.2, "weighted": True},
+            }
+            if self.target == LABELS:
+                variants["ignore"] = {"label_smoothing": 0.2, "ignore": True}
+        return [
+            Row(f"{self.kernel}_loss", partial(make, **options), tolerance, special, variant=name)
+            for name, options in variants.items()
+        ]
 
 
-def with_classes(make: Callable[[Draw, int], Case], draw: Draw, size: int) -> Case:
-    """There is no label without a class."""
-    return make(draw, max(size, 1))
-
-
-ROWS = losses()
+LOSSES = [
+    Loss("mse"),
+    Loss("l1"),
+    Loss("huber", options=({}, {"delta": 0.4})),
+    Loss("binary_cross_entropy_with_logits", SHARES),
+    Loss("cross_entropy", LABELS, LABEL_OPTIONS),
+    Loss("cross_entropy_probabilities", PROBABILITIES, CLASS_OPTIONS, "cross_entropy"),
+]
+ROWS = [row for loss in LOSSES for row in loss.rows()]

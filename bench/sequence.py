@@ -1,24 +1,16 @@
 """Sequences and statistics beside PyTorch and a jitted JAX: LSTM, LayerNorm, BatchNorm1d.
 
-python bench/bench_sequence.py --threads 1 2 --only lstm norm step
-
-Prints tables like those of compare.py. Before anything is timed, the outputs and the gradients of
-all libraries are held together.
+Before anything is timed, the outputs and the gradients of all libraries are held together.
 """
 
-import argparse
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
 from itertools import repeat
 
 import numpy as np
-from limits import STATISTICS, environment, idlest_cores
 from peers import THREADS
-from timing import Disturbance, Machine, Record, interleaved, loop, print_table, record
+from timing import Machine, Record, Table, interleaved, loop, record
 
 LSTMS = {  # steps, batch, features, hidden: target
     (20, 1, 8, 16): 12,
@@ -245,7 +237,7 @@ def installed(makers: dict[str, Callable], *arguments) -> dict[str, Contender]:
     return {name: make(*arguments) for name, make in makers.items() if find_spec(name)}
 
 
-# The sections: each yields the rows of its table as they are measured ---------------------------
+# The tables: each function yields the rows of one as they are measured ---------------------------
 
 
 def lstm(machine: Machine, rounds: int) -> Iterator[Record]:
@@ -350,35 +342,6 @@ def jax_step(weights: Weights, x, h, c) -> Contender:
 SECTIONS = {section.__name__: section for section in (lstm, norm, step)}
 
 
-def measure(names: list[str], rounds: int) -> None:
-    """Print the tables of this process, whose threads are already limited."""
-    machine = Machine(THREADS)
-    plural = "s" if THREADS > 1 else ""
-    for name in names:
-        disturbance, section = Disturbance(), SECTIONS[name]
-        print_table(f"{section.__doc__} [µs, {THREADS} thread{plural}]", section(machine, rounds))
-        print(f"Other processes kept {disturbance.share():.2f} processors busy meanwhile.")
-
-
-def main() -> None:
-    """Run one process for each number of threads, limited before it imports anything."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
-    parser.add_argument("--threads", type=int, nargs="+", default=[1])
-    parser.add_argument("--rounds", type=int, default=15, help="samples of each measurement")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.worker:
-        measure(options.only, options.rounds)
-        return
-    cores = idlest_cores() if STATISTICS.exists() else []
-    for count in options.threads:
-        if cores:  # the process that starts next stays on as many cores
-            os.sched_setaffinity(0, cores[:count])
-        command = [sys.executable, __file__, "--worker", "--only", *options.only]
-        command += ["--rounds", str(options.rounds)]
-        subprocess.run(command, env=os.environ | environment(count), check=True)
-
-
-if __name__ == "__main__":
-    main()
+def tables(names: list[str]) -> list[Table]:
+    """Return one table for each of SECTIONS in `names`."""
+    return [Table(SECTIONS[name].__doc__, SECTIONS[name]) for name in names]

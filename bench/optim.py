@@ -1,0 +1,199 @@
+"""Optimizer steps beside PyTorch (fused, foreach), optax (jitted, donated) and NumPy.
+
+The limit of the tables is the bandwidth of `a += b`.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.util import find_spec
+from itertools import repeat
+from math import prod
+
+import numpy as np
+from peers import THREADS
+from timing import Machine, Record, Table, interleaved, loop, record
+
+from fastnn import optim, reference
+
+ARRAYS = {  # name: shapes
+    "large": [(10_000_000,)],
+    "mlp": [(256, 784), (256,), (128, 256), (128,), (10, 128), (10,)],
+    "square": [(64, 64)] * 64,
+    "many": [(100,)] * 1000,
+    "tiny": [(10,)] * 10_000,
+}
+TARGETS = {"large": 1, "mlp": 3, "square": 6, "many": 80, "tiny": 100}
+MOMENTUM = {"SGD": {"momentum": 0.9}}
+RULES = {  # name: arguments that mean the same to all libraries
+    name: {"lr": 1e-3} | MOMENTUM.get(name, {})
+    for name in optim.__all__
+    if name != "Optimizer"
+}
+WHOLE_ARRAYS = ("LAMB",)  # takes more than one pass, for it needs the norms of whole arrays
+STATE_TARGETS = {"bfloat16": 1.3, "int8": 1.5}  # gain where memory is the limit
+# XLA compiles every array on its own: minutes for ten thousand
+TOO_MANY_FOR_XLA = 2000
+
+Step = Callable[[], object]
+
+
+def data(arrays: str) -> list[np.ndarray]:
+    """Return arrays of random numbers."""
+    rng = np.random.default_rng(0)
+    return [rng.standard_normal(shape, np.float32) for shape in ARRAYS[arrays]]
+
+
+# The libraries: each function returns one that makes a step ---------------------------------------
+
+
+def optimizer_of(rule: str, params: list[np.ndarray], **options: str | None) -> optim.Optimizer:
+    """Return our optimizer."""
+    return getattr(optim, rule)(params, **RULES[rule], **options)
+
+
+def states_of(rule: str) -> int:
+    """Return how many states of its shape a parameter has."""
+    return len(optimizer_of(rule, [np.zeros(1)]).state[0])
+
+
+def fastnn_step(rule: str, arrays: str, **options: str | None) -> Step:
+    """Return the step of an optimizer."""
+    optimizer, grads = optimizer_of(rule, data(arrays), **options), data(arrays)
+    return lambda: optimizer.step(grads)
+
+
+def numpy_step(rule: str, arrays: str) -> Step:
+    """Return the step of `fastnn.reference.optim`, array by array."""
+    step, states = getattr(reference.optim, f"{rule.lower()}_step"), states_of(rule)
+    sets = [
+        (p, g, *(np.zeros_like(p) for _ in range(states)))
+        for p, g in zip(data(arrays), data(arrays), strict=True)
+    ]
+    counts = "step" in inspect.signature(step).parameters
+    options = RULES[rule] | ({"step": 10} if counts else {})
+
+    def run():
+        for one in sets:
+            step(*one, **options)
+
+    return run
+
+
+def torch_step(rule: str, arrays: str, form: str) -> Step:
+    """Return the step of an optimizer in the form "fused" or "foreach"."""
+    import torch
+
+    torch.set_num_threads(THREADS)
+    params = [torch.nn.Parameter(torch.from_numpy(a)) for a in data(arrays)]
+    for p, g in zip(params, data(arrays), strict=True):
+        p.grad = torch.from_numpy(g)
+    optimizer = getattr(torch.optim, rule)(params, **RULES[rule], **{form: True})
+    return optimizer.step
+
+
+def optax_step(rule: str, arrays: str) -> Step:
+    """Return a jitted step with donated buffers, whose result may still be on its way."""
+    import jax
+    import optax
+
+    # Handing a step to another thread costs more than it brings when there is one core.
+    jax.config.update("jax_cpu_enable_async_dispatch", THREADS > 1)
+    optimizer = getattr(optax, rule.lower())(RULES[rule]["lr"], **MOMENTUM.get(rule, {}))
+
+    def update(params, state, grads):
+        updates, state = optimizer.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    grads = [jax.numpy.asarray(a) for a in data(arrays)]
+    params = [jax.numpy.asarray(a) for a in data(arrays)]
+    held = [params, optimizer.init(params)]
+    step = jax.jit(update, donate_argnums=(0, 1))
+
+    def run():
+        held[:] = step(*held, grads)
+        return held
+
+    return run
+
+
+def contenders(rule: str, arrays: str) -> dict[str, Callable[[], Step]]:
+    """Return makers of steps by name, ours first; those of the libraries that have the rule."""
+    found = {
+        "fastnn": partial(fastnn_step, rule, arrays),
+        "numpy": partial(numpy_step, rule, arrays),
+    }
+    if find_spec("torch"):
+        import torch
+
+        twin = getattr(torch.optim, rule, None)
+        for form in ("foreach", "fused"):
+            if twin and form in inspect.signature(twin).parameters:
+                found[form] = partial(torch_step, rule, arrays, form)
+    if find_spec("optax") and len(ARRAYS[arrays]) <= TOO_MANY_FOR_XLA:
+        import optax
+
+        if hasattr(optax, rule.lower()):
+            found["optax"] = partial(optax_step, rule, arrays)
+    return found
+
+
+def waiting(step: Step) -> Callable[[int], None]:
+    """Return a function of n that makes n steps and waits for the last one's result."""
+
+    def run(n):
+        for _ in repeat(None, n):
+            result = step()
+        if result is not None:  # only optax has one
+            import jax
+
+            jax.block_until_ready(result)
+
+    return run
+
+
+# The tables -------------------------------------------------------------------------------------
+
+
+def against_peers(
+    machine: Machine, rounds: int, arrays: str, rules: list[str]
+) -> Iterator[Record]:
+    """Yield a row for each rule, with what one array costs us."""
+    shapes = ARRAYS[arrays]
+    size = 4 * sum(map(prod, shapes))
+    for rule in rules:
+        makers = contenders(rule, arrays)
+        times = interleaved({name: waiting(make()) for name, make in makers.items()}, rounds)
+        # a pass reads parameter, gradient and states, and writes all of them but the gradient
+        touched = 2 + states_of(rule)
+        limit = (2 * touched - 1) * size / machine.bandwidth(touched * size)
+        yield record(
+            f"{rule}: {1e9 * times['fastnn'] / len(shapes):.0f} ns per array",
+            times,
+            target=TARGETS[arrays],
+            limit=None if rule in WHOLE_ARRAYS else limit,
+        )
+
+
+def stored_states(
+    machine: Machine, rounds: int, arrays: str, rules: list[str]
+) -> Iterator[Record]:
+    """Yield a row for each rule and way to store its states, beside full ones."""
+    for rule in rules:
+        kinds = {"float32": None} | {kind: kind for kind in STATE_TARGETS}
+        steps = {k: fastnn_step(rule, arrays, state_dtype=kind) for k, kind in kinds.items()}
+        times = interleaved({kind: loop(step) for kind, step in steps.items()}, rounds)
+        for kind, target in STATE_TARGETS.items():
+            compared = {"fastnn": times[kind], "float32": times["float32"]}
+            yield record(f"{rule}, {kind}", compared, target=target if arrays == "large" else None)
+
+
+def tables(arrays: list[str], rules: list[str]) -> list[Table]:
+    """Return two tables for each of ARRAYS in `arrays`, of the rules in `rules`."""
+    found = []
+    for name in arrays:
+        title = f"{name}, {len(ARRAYS[name])} arrays: optimizer steps"
+        found.append(Table(title, partial(against_peers, arrays=name, rules=rules)))
+        title = f"{name}: states stored in fewer bits"
+        found.append(Table(title, partial(stored_states, arrays=name, rules=rules)))
+    return found
