@@ -121,7 +121,7 @@ def test_every_layer_is_in_the_graph_as_text():
     text = every_layer().graph("text", (STEPS,))
     assert text.startswith(f"Sequential (float32): x (batch, {STEPS}) -> y (batch, {CLASSES})\n")
     found = {}
-    for scope, kernel in re.findall(r"^ +(\d) .*= (\w+)\(", text, re.MULTILINE):
+    for scope, kernel in re.findall(r"^ +\w+ +(\d) .*= (\w+)\(", text, re.MULTILINE):
         found.setdefault(scope, set()).add(kernel)
     assert found == LAYER_KERNELS
     gradients = text[text.index("parameter gradients") :]
