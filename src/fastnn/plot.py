@@ -22,6 +22,7 @@ from fastnn._planning.builder import Builder
 from fastnn._planning.schedule import Schedule
 from fastnn.callbacks import RISING
 from fastnn.layers import ReLU
+from fastnn.ops.activation import ACTIVATIONS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,15 +110,13 @@ def _mark_best(ax: Any, values: np.ndarray, rising: bool) -> None:
     )
 
 
-def activations(names: Sequence[str] = (
-    "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu"
-)) -> Figure:
+def activations(names: Sequence[str] | None = None) -> Figure:
     """Draw activation functions with their gradients, as `fastnn.ops` computes them.
 
     Parameters
     ----------
-    names : sequence of str
-        Element-wise functions of `fastnn.ops` that have a ``<name>_backward``.
+    names : sequence of str, optional
+        Element-wise functions of `fastnn.ops` that have a ``<name>_backward``; all by default.
 
     Returns
     -------
@@ -129,7 +128,7 @@ def activations(names: Sequence[str] = (
     ImportError
         If matplotlib is not installed.
     ValueError
-        If a name is none of the six.
+        If a name is none of these.
 
     Examples
     --------
@@ -138,12 +137,15 @@ def activations(names: Sequence[str] = (
     >>> [ax.get_title() for ax in figure.axes]
     ['relu', 'gelu']
     """
-    keeps_input = {"relu": False, "leaky_relu": False, "sigmoid": False, "tanh": False,
-                   "gelu": True, "silu": True}
+    known = {
+        name: activation for name, activation in ACTIVATIONS.items()
+        if not activation.by_row and name in ops.__all__
+    }  # fmt: skip
+    names = tuple(known) if names is None else names
     if not names:
-        raise ValueError(f"names: expected some of {', '.join(keeps_input)}, got {names!r}")
+        raise ValueError(f"names: expected some of {', '.join(known)}, got {names!r}")
     for name in names:
-        choice("names", name, keeps_input)
+        choice("names", name, known)
     columns = min(len(names), 3)
     figure, panels = _subplots(-(-len(names) // columns), columns, sharex=True)
     for ax in panels.flat[len(names):]:
@@ -152,7 +154,7 @@ def activations(names: Sequence[str] = (
     x = np.linspace(-4, 4, 400)
     for ax, name in zip(panels.flat, names, strict=False):
         y = getattr(ops, name)(x)
-        saved = x if keeps_input[name] else y
+        saved = x if known[name].saves_input else y
         slope = getattr(ops, name + "_backward")(np.ones_like(x), saved)
         ax.axhline(0, color="0.6", linewidth=0.8)
         ax.axvline(0, color="0.6", linewidth=0.8)

@@ -1,46 +1,35 @@
 """Layers and containers."""
 
-from fastnn.layers.activation import (
-    GELU,
-    LeakyReLU,
-    LogSoftmax,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Tanh,
-)
+from fastnn.layers.activation import *  # noqa: F403
+from fastnn.layers.activation import __all__ as _activation
 from fastnn.layers.base import Layer
-from fastnn.layers.container import Concat, Residual, Sequential
-from fastnn.layers.dropout import Dropout
-from fastnn.layers.embedding import Embedding
-from fastnn.layers.linear import Linear
-from fastnn.layers.normalization import BatchNorm1d, LayerNorm
+from fastnn.layers.container import *  # noqa: F403
+from fastnn.layers.container import __all__ as _container
+from fastnn.layers.dropout import *  # noqa: F403
+from fastnn.layers.dropout import __all__ as _dropout
+from fastnn.layers.embedding import *  # noqa: F403
+from fastnn.layers.embedding import __all__ as _embedding
+from fastnn.layers.linear import *  # noqa: F403
+from fastnn.layers.linear import __all__ as _linear
+from fastnn.layers.normalization import *  # noqa: F403
+from fastnn.layers.normalization import __all__ as _normalization
 from fastnn.layers.parameter import Parameter
-from fastnn.layers.recurrent import LSTM
-from fastnn.layers.shape import Flatten
+from fastnn.layers.recurrent import *  # noqa: F403
+from fastnn.layers.recurrent import __all__ as _recurrent
+from fastnn.layers.shape import *  # noqa: F403
+from fastnn.layers.shape import __all__ as _shape
 
 __all__ = [
-    "GELU",
-    "LSTM",
-    "BatchNorm1d",
-    "Concat",
-    "Dropout",
-    "Embedding",
-    "Flatten",
+    *_activation,
+    *_container,
+    *_dropout,
+    *_embedding,
+    *_linear,
+    *_normalization,
+    *_recurrent,
+    *_shape,
     "Layer",
-    "LayerNorm",
-    "LeakyReLU",
-    "Linear",
-    "LogSoftmax",
     "Parameter",
-    "ReLU",
-    "Residual",
-    "Sequential",
-    "SiLU",
-    "Sigmoid",
-    "Softmax",
-    "Tanh",
 ]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from fastnn._door.numbers import at_least_0, choice
 from fastnn.layers.base import Layer, option, rows_and_columns
 
+__all__ = ["GELU", "LeakyReLU", "LogSoftmax", "ReLU", "SiLU", "Sigmoid", "Softmax", "Tanh"]
+
 
 def _approximate(name, value):
     return choice(name, value, ("none", "tanh"))

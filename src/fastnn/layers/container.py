@@ -6,6 +6,8 @@ from typing import Any
 
 from fastnn.layers.base import Layer, rows_and_columns
 
+__all__ = ["Concat", "Residual", "Sequential"]
+
 
 class _Container(Layer):
     """Holds layers under the names "0", "1", ...; the outermost container owns the parameters."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from fastnn._door.numbers import fraction
 from fastnn.layers.base import Layer, option, rows_and_columns
 
+__all__ = ["Dropout"]
+
 
 class Dropout(Layer):
     """Inverted dropout: in training each element is zero with probability p, else x / (1 - p).

@@ -12,6 +12,8 @@ from fastnn._door.numbers import boolean, positive
 from fastnn._planning.builder import SERIAL, RowCount
 from fastnn.layers.base import Layer, fixed
 
+__all__ = ["Embedding"]
+
 
 class Embedding(Layer):
     r"""A trainable vector for each integer, :math:`y = W_x`.

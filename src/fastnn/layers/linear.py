@@ -7,6 +7,8 @@ from fastnn._door.numbers import boolean, positive
 from fastnn._planning.builder import RowCount
 from fastnn.layers.base import Layer, fixed, rows_and_columns
 
+__all__ = ["Linear"]
+
 
 class Linear(Layer):
     r"""Affine map of the last axis, :math:`y = x W^\top + b`.

@@ -9,6 +9,8 @@ from fastnn._door.numbers import above_0, boolean, fraction, positive, shape
 from fastnn._planning.builder import ITEMS, RowCount
 from fastnn.layers.base import Layer, fixed, option
 
+__all__ = ["BatchNorm1d", "LayerNorm"]
+
 
 class _Normalization(Layer):
     """An optional weight, which starts at one, and bias, which starts at zero."""

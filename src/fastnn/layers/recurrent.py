@@ -13,6 +13,8 @@ from fastnn._kernels.door import as_input, empty
 from fastnn._planning.builder import ITEMS, RowCount
 from fastnn.layers.base import Layer, fixed, option
 
+__all__ = ["LSTM"]
+
 _DEFAULTS = {"num_layers": 1, "bidirectional": False, "dropout": 0.0, "return_sequences": True}
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fastnn.layers.base import Layer
 
+__all__ = ["Flatten"]
+
 
 class Flatten(Layer):
     """All axes but the first as one; a view inside a program, at no cost.

@@ -18,100 +18,30 @@ All functions raise
 Nothing has been changed then.
 """
 
-from fastnn.ops.activation import (
-    exp,
-    gelu,
-    gelu_backward,
-    leaky_relu,
-    leaky_relu_backward,
-    log_softmax,
-    log_softmax_backward,
-    relu,
-    relu_backward,
-    sigmoid,
-    sigmoid_backward,
-    silu,
-    silu_backward,
-    softmax,
-    softmax_backward,
-    tanh,
-    tanh_backward,
-)
-from fastnn.ops.dropout import (
-    dropout,
-    dropout_backward,
-)
-from fastnn.ops.embedding import (
-    embedding,
-    embedding_backward,
-)
-from fastnn.ops.linear import (
-    linear,
-    linear_backward,
-    matmul,
-)
-from fastnn.ops.normalization import (
-    batch_norm,
-    batch_norm_backward,
-    batch_norm_inference,
-    layer_norm,
-    layer_norm_backward,
-)
-from fastnn.ops.optim import (
-    adagrad_step,
-    adam_step,
-    adamw_step,
-    clip_grad_norm,
-    lamb_step,
-    nag_step,
-    rmsprop_step,
-    sgd_step,
-)
-from fastnn.ops.recurrent import (
-    lstm,
-    lstm_step,
-)
+# Each family says in __all__ what is public.
+from fastnn.ops.activation import *  # noqa: F403
+from fastnn.ops.activation import __all__ as _activation
+from fastnn.ops.dropout import *  # noqa: F403
+from fastnn.ops.dropout import __all__ as _dropout
+from fastnn.ops.embedding import *  # noqa: F403
+from fastnn.ops.embedding import __all__ as _embedding
+from fastnn.ops.linear import *  # noqa: F403
+from fastnn.ops.linear import __all__ as _linear
+from fastnn.ops.normalization import *  # noqa: F403
+from fastnn.ops.normalization import __all__ as _normalization
+from fastnn.ops.optim import *  # noqa: F403
+from fastnn.ops.optim import __all__ as _optim
+from fastnn.ops.recurrent import *  # noqa: F403
+from fastnn.ops.recurrent import __all__ as _recurrent
 
 __all__ = [
-    "adagrad_step",
-    "adam_step",
-    "adamw_step",
-    "batch_norm",
-    "batch_norm_backward",
-    "batch_norm_inference",
-    "clip_grad_norm",
-    "dropout",
-    "dropout_backward",
-    "embedding",
-    "embedding_backward",
-    "exp",
-    "gelu",
-    "gelu_backward",
-    "lamb_step",
-    "layer_norm",
-    "layer_norm_backward",
-    "leaky_relu",
-    "leaky_relu_backward",
-    "linear",
-    "linear_backward",
-    "log_softmax",
-    "log_softmax_backward",
-    "lstm",
-    "lstm_step",
-    "matmul",
-    "nag_step",
-    "relu",
-    "relu_backward",
-    "rmsprop_step",
-    "sgd_step",
-    "sigmoid",
-    "sigmoid_backward",
-    "silu",
-    "silu_backward",
-    "softmax",
-    "softmax_backward",
-    "tanh",
-    "tanh_backward",
+    *_activation,
+    *_dropout,
+    *_embedding,
+    *_linear,
+    *_normalization,
+    *_optim,
+    *_recurrent,
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import ArrayLike
 
@@ -10,6 +10,34 @@ from fastnn._door.numbers import at_least_0, choice
 from fastnn._kernels.core import call
 from fastnn._kernels.door import floats, output, rows
 from fastnn._typing import Array
+
+__all__ = [
+    "exp", "gelu", "gelu_backward", "leaky_relu", "leaky_relu_backward", "log_softmax",
+    "log_softmax_backward", "relu", "relu_backward", "sigmoid", "sigmoid_backward", "silu",
+    "silu_backward", "softmax", "softmax_backward", "tanh", "tanh_backward",
+]
+
+
+class Activation(NamedTuple):
+    """What others need to know of an activation."""
+
+    scalar: float = 0.0  # of its kernels, by default
+    saves_input: bool = False  # backward takes what forward took, and not what it gave
+    by_row: bool = False  # an element depends on others of its row
+
+
+# Those that `linear` takes by name, and that `fastnn.plot.activations` draws.
+ACTIVATIONS = {
+    "relu": Activation(),
+    "leaky_relu": Activation(0.01),
+    "sigmoid": Activation(),
+    "tanh": Activation(),
+    "gelu": Activation(saves_input=True),
+    "gelu_tanh": Activation(saves_input=True),
+    "silu": Activation(saves_input=True),
+    "softmax": Activation(by_row=True),
+    "log_softmax": Activation(by_row=True),
+}
 
 
 def _forward(kernel: str, x: Any, out: Array | None, alpha: float = 0.0) -> Array:

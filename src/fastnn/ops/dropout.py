@@ -11,6 +11,8 @@ from fastnn._kernels.core import call
 from fastnn._kernels.door import floats, output
 from fastnn._typing import Array, Rng
 
+__all__ = ["dropout", "dropout_backward"]
+
 
 def dropout(
     x: ArrayLike, p: float = 0.5, rng: Rng = None

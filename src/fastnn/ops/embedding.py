@@ -11,6 +11,8 @@ from fastnn._kernels.core import call
 from fastnn._kernels.door import floats
 from fastnn._typing import Array
 
+__all__ = ["embedding", "embedding_backward"]
+
 
 def embedding(index: ArrayLike, weight: ArrayLike) -> Array:
     """Return the rows of `weight` that `index` names.

@@ -9,13 +9,9 @@ from fastnn._door.numbers import choice
 from fastnn._kernels.core import call
 from fastnn._kernels.door import empty, floats, linear_shapes, output, product
 from fastnn._typing import Array
+from fastnn.ops.activation import ACTIVATIONS
 
-# Those that `linear` takes by name; leaky_relu with its default slope.
-ACTIVATIONS = (
-    "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu", "softmax", "log_softmax",
-)
-
-NEGATIVE_SLOPE = 0.01
+__all__ = ["linear", "linear_backward", "matmul"]
 
 
 def linear(
@@ -65,7 +61,8 @@ def linear(
     y = output(out, shape, dtype, (x, weight, bias))
     call("linear_forward", dtype, (y, x, weight, bias), (ins, outs), (), rows)
     if activation is not None:
-        call(f"{activation}_forward", dtype, (y, y), (outs,), (NEGATIVE_SLOPE,), rows)
+        call(f"{activation}_forward", dtype, (y, y), (outs,),
+             (ACTIVATIONS[activation].scalar,), rows)
     return y
 
 

@@ -10,6 +10,11 @@ from fastnn._kernels.core import call
 from fastnn._kernels.door import empty, floats, rows, zeros
 from fastnn._typing import Array
 
+__all__ = [
+    "batch_norm", "batch_norm_backward", "batch_norm_inference", "layer_norm",
+    "layer_norm_backward",
+]
+
 
 def layer_norm(
     x: ArrayLike, weight: ArrayLike | None = None, bias: ArrayLike | None = None,

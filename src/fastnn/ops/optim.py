@@ -20,6 +20,11 @@ from fastnn._kernels.update import scalars_at
 from fastnn._typing import Array
 from fastnn.optim import LAMB, NAG, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
+__all__ = [
+    "adagrad_step", "adam_step", "adamw_step", "clip_grad_norm", "lamb_step", "nag_step",
+    "rmsprop_step", "sgd_step",
+]
+
 
 def _arrays(param: Any, grad: Any, **states: Any) -> list[Array | None]:
     """Check the arrays of one step; they come back in the order given."""

@@ -11,6 +11,8 @@ from fastnn._kernels.core import call
 from fastnn._kernels.door import floats
 from fastnn._typing import Array
 
+__all__ = ["lstm", "lstm_step"]
+
 
 def _lstm_sizes(weight_ih: Array, weight_hh: Array, bias: Array | None) -> tuple[int, int]:
     if weight_hh.ndim != 2 or weight_hh.shape[0] != 4 * weight_hh.shape[1]:

@@ -8,6 +8,13 @@ import numpy as np
 
 from fastnn._typing import Array
 
+__all__ = [
+    "exp_forward", "gelu_backward", "gelu_forward", "gelu_tanh_backward", "gelu_tanh_forward",
+    "leaky_relu_backward", "leaky_relu_forward", "log_softmax_backward", "log_softmax_forward",
+    "relu_backward", "relu_forward", "sigmoid_backward", "sigmoid_forward", "silu_backward",
+    "silu_forward", "softmax_backward", "softmax_forward", "tanh_backward", "tanh_forward",
+]
+
 
 def exp_forward(x: Array) -> Array:
     """e^x."""

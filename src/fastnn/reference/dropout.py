@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from fastnn._typing import Array
 
+__all__ = ["dropout_backward", "dropout_forward", "philox"]
+
 
 def philox(key: int, step: int, blocks: int) -> NDArray[np.uint64]:
     """The 32-bit words (4 blocks,) of Philox4x32-10 (Salmon et al. 2011).

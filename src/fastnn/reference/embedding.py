@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from fastnn._typing import Array
 
+__all__ = ["embedding_backward", "gather_rows"]
+
 
 def gather_rows(x: Array, index: NDArray[np.int64]) -> Array:
     """x[index]."""

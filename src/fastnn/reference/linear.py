@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fastnn._typing import Array
 
+__all__ = ["linear_backward_input", "linear_backward_weight", "linear_forward", "matmul"]
+
 
 def matmul(a: Array, b: Array) -> Array:
     """A B, for a (m, k) and b (k, n)."""

@@ -8,6 +8,11 @@ from numpy.typing import NDArray
 from fastnn._typing import Array
 from fastnn.reference.activation import log_softmax_forward, sigmoid_forward
 
+__all__ = [
+    "binary_cross_entropy_with_logits_loss", "cross_entropy_loss",
+    "cross_entropy_probabilities_loss", "huber_loss", "l1_loss", "mse_loss",
+]
+
 
 def mse_loss(
     pred: Array, target: Array, row_weight: Array | None = None, scale: float = 1.0

@@ -6,6 +6,11 @@ import numpy as np
 
 from fastnn._typing import Array
 
+__all__ = [
+    "batch_norm_backward", "batch_norm_forward", "batch_norm_inference", "layer_norm_backward",
+    "layer_norm_backward_weight", "layer_norm_forward",
+]
+
 
 def layer_norm_forward(
     x: Array, weight: Array | None = None, bias: Array | None = None, eps: float = 1e-5

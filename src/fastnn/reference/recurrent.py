@@ -6,6 +6,8 @@ import numpy as np
 
 from fastnn._typing import Array
 
+__all__ = ["lstm_backward", "lstm_cell", "lstm_forward", "lstm_pack", "lstm_step"]
+
 
 def _sigmoid(x: Array) -> Array:
     return 0.5 * (1 + np.tanh(0.5 * x))

@@ -6,6 +6,8 @@ import numpy as np
 
 from fastnn._typing import Array
 
+__all__ = ["add_forward", "copy_columns", "square_sum"]
+
 
 def add_forward(a: Array, b: Array) -> Array:
     """a + b."""
