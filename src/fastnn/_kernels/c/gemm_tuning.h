@@ -39,8 +39,8 @@ typedef struct {
      * that memory bounds. */
     ptrdiff_t large_bytes, prefetched_b_rows;
     /* Addresses `set_bytes` apart share a set of the first-level cache, which holds `set_lines`
-     * lines: more rows of B than that are copied before they are read side by side. Without it, a
-     * few rows take 3 to 6 times as long with AVX-512 (1×1024×1024, 4×1024×512). */
+     * lines and seldom more: more rows of B than that are copied before they are read side by
+     * side. Without it, a few rows take 1.5 to 6 times as long (1×1024×1024, 4×1024×512). */
     ptrdiff_t set_bytes, set_lines;
     /* The time of transposing a vector, in multiply-adds of a vector. 8: 15 to 36 % slower at
      * 64×128×10. */
@@ -63,7 +63,7 @@ static const gemm_tuning tuning = {
     .large_bytes = 1 << 20,
     .prefetched_b_rows = 48,
     .set_bytes = 4096,
-    .set_lines = 16,
+    .set_lines = 8,
 #if FASTNN_VECTOR_BYTES == 64
     .transpose_cost = 4,
 #else
