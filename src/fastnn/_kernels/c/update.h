@@ -71,18 +71,16 @@ typedef struct {
     ptrdiff_t elements;     /* the numbers given to elements of the others, gaps included */
     const fastnn_rule *rules;
     ptrdiff_t rule_count;
-    const double
-        *scalars;     /* (steps, rules, FASTNN_SCALARS); the first of each scales the gradient */
-    ptrdiff_t step;   /* which of the steps is next */
-    ptrdiff_t t;      /* steps that were taken before the first of them */
-    double clip_norm; /* largest norm of all gradients together; infinite for no limit */
-    int check_finite; /* write nothing and set `failed` if a gradient is not finite */
-    int has_finish;   /* some rule has a second half */
-    double *sums;     /* (chunks + sparse_count, 2): squares; zero, or NaN if a gradient is not
-                         finite */
-    double *norms;    /* LAMB: (slots, 2): squares of the parameter and of its update */
-    double grad_norm; /* result of the phase `squares` */
-    int failed;       /* result: the step was not taken */
+    const double *scalars; /* (steps, rules, FASTNN_SCALARS): the first scales gradients */
+    ptrdiff_t step;        /* which of the steps is next */
+    ptrdiff_t t;           /* steps that were taken before the first of them */
+    double clip_norm;      /* largest norm of all gradients together; infinite for no limit */
+    int check_finite;      /* write nothing and set `failed` if a gradient is not finite */
+    int has_finish;        /* some rule has a second half */
+    double *sums;          /* (chunks + sparse_count, 2): squares; 0 or NaN if one is not finite */
+    double *norms;         /* LAMB: (slots, 2): squares of the parameter and of its update */
+    double grad_norm;      /* result of the phase `squares` */
+    int failed;            /* result: the step was not taken */
 } fastnn_update;
 
 /* How many chunks `elements` elements have: the rows of `sums`. */
