@@ -200,3 +200,17 @@ def test_training_on_5000_mnist_digits_converges_as_at_full_precision():
     assert full < 0.5
     assert abs(bfloat16 - full) < 0.05 * full
     assert abs(int8 - full) < 0.1 * full
+
+
+@every_rule
+def test_kernels_and_python_agree_on_signs(rule, rng):
+    """An 8-bit state read with the wrong sign would be off by powers of two."""
+    full, packed = np.zeros(1000, np.float32), np.zeros(1000, np.float32)
+    one, other = rule.make([full]), rule.make([packed], state_dtype="int8")
+    grad = (rng.choice([-1, 1], 1000) * rng.uniform(1, 2, 1000)).astype(np.float32)
+    one.step([grad])
+    other.step([grad])
+    for name, value in values(other, 0).items():
+        exact = one.state[0][name]
+        assert (name in UNSIGNED) == (exact.min() >= 0)
+        assert np.all(np.abs(value - exact) <= PRECISION["int8"] * np.abs(exact))

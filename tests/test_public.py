@@ -60,6 +60,12 @@ def test_everything_public_is_documented(name):
                 assert inspect.getdoc(value), f"{name}.{member} has no docstring"
 
 
+def test_one_version():
+    """`meson.build` has it; the file for citations, which is read by itself, repeats it."""
+    citation = README.with_name("CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {fastnn.__version__}\n" in citation
+
+
 def test_import_needs_numpy_alone():
     code = (
         "import sys, fastnn\n"

@@ -8,7 +8,15 @@ from libc.string cimport memset
 
 from fastnn._kernels.core cimport fastnn_args, fastnn_kernel, find_entry, kernel_of
 
+cdef extern from "recurrent.h":
+    ptrdiff_t fastnn_lstm_panel_elements(ptrdiff_t hidden, ptrdiff_t item)
+
 cnp.import_array()
+
+
+def panel_elements(ptrdiff_t hidden, ptrdiff_t itemsize):
+    """Return how many elements the kernel `lstm_pack` needs for each packed weight_hh."""
+    return fastnn_lstm_panel_elements(hidden, itemsize)
 
 
 cdef bint is_matrix(object array, int typenum, cnp.npy_intp rows, cnp.npy_intp cols):

@@ -9,6 +9,7 @@ cdef extern from "update.h":
     int FASTNN_UPDATE_CHUNK
     enum: FASTNN_UPDATE_STATES
     enum: FASTNN_UPDATE_POINTERS
+    int FASTNN_STATE_BLOCK
     ctypedef struct fastnn_segment:
         void *p[FASTNN_UPDATE_POINTERS]
         ptrdiff_t n

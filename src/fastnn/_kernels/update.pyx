@@ -42,6 +42,8 @@ cdef extern from "numpy/arrayobject.h" nogil:
 
 cnp.import_array()
 
+STATE_BLOCK = FASTNN_STATE_BLOCK  # elements of an 8-bit state that share a scale
+
 # How a scalar of a kernel changes from step to step, t = 1, 2, ...: by numbers `value` and `other`.
 cdef enum Change:
     CONSTANT   # value

@@ -10,6 +10,7 @@ import numpy as np
 from fastnn._door.arrays import as_integers, expect_shape
 from fastnn._door.numbers import boolean, fraction, positive
 from fastnn._kernels.door import as_input, empty
+from fastnn._kernels.lstm import panel_elements
 from fastnn._planning.builder import ITEMS, RowCount
 from fastnn.layers.base import Layer, fixed, option
 
@@ -161,9 +162,7 @@ class LSTM(Layer):
         parameters = [getattr(self, f"{kind}_{suffix}")
                       for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
         weight_ih, weight_hh, bias_ih, bias_hh = parameters
-        # panels of whole vectors, the widest of which have 64 bytes
-        lanes = 64 // dtype.itemsize
-        size = -(-hidden // lanes) * lanes * gates
+        size = panel_elements(hidden, dtype.itemsize)
         packed = builder.room(f"packed_{suffix}", size)
         transposed = builder.room(f"transposed_{suffix}", size) if builder.training else None
         bias = builder.room(f"bias_{suffix}", gates)

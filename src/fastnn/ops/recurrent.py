@@ -84,8 +84,8 @@ def lstm(
     expect_shape("h0", h0, (batch, hidden))
     expect_shape("c0", c0, (batch, hidden))
     dtype, gates = x.dtype, 4 * hidden
-    lanes = 64 // dtype.itemsize  # of the widest vector
-    packed, total = np.empty((-(-hidden // lanes) * lanes * gates,), dtype), np.empty(gates, dtype)
+    packed = np.empty(_lstm.panel_elements(hidden, dtype.itemsize), dtype)
+    total = np.empty(gates, dtype)
     z, y = np.empty((batch, steps, gates), dtype), np.empty((batch, steps, hidden), dtype)
     cells, previous = np.empty((batch, steps, 2, hidden), dtype), np.empty_like(y)
     final = np.empty((batch, 2, hidden), dtype)

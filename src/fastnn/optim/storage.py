@@ -4,7 +4,7 @@
 one float32 scale, a power of two, for 256 elements. A code is the exponent above that of the scale
 and three bits of mantissa, below a sign where the state has one, so that it is precise to 1/16 of
 itself over 2¹⁵ (2³¹ for states without a sign). Kernels round by thresholds that are exact on
-average over the steps; see ``_kernels/optim_states.inc``.
+average over the steps; see ``_kernels/c/optim_states.inc``.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from fastnn._kernels.update import STATE_BLOCK as BLOCK
 from fastnn._planning.memory import aligned_zeros
 from fastnn._typing import Array
 
 __all__ = ["BLOCK", "DTYPES", "SCALE", "UNSIGNED", "Arena", "pack", "unpack"]
 
-BLOCK = 256  # elements that share a scale
 SCALE = "_scale"  # what the name of a state's scales ends with
 DTYPES: dict[str, np.dtype[Any]] = {"bfloat16": np.dtype(np.uint16), "int8": np.dtype(np.uint8)}
+# States that are never negative; the kernels have them in the enumerations of optim.inc.
 UNSIGNED = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum"})
 
 

@@ -4,14 +4,10 @@
 #include "table.h"
 
 #define FASTNN_DOUBLE 0
-#include "simd.h"
-#include "vecmath.h"
 #include "families.inc"
 #undef FASTNN_DOUBLE
 
 #define FASTNN_DOUBLE 1
-#include "simd.h"
-#include "vecmath.h"
 #include "families.inc"
 #undef FASTNN_DOUBLE
 

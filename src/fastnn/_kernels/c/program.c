@@ -8,7 +8,7 @@
 #endif
 
 /* Shares [0, n) evenly; the borders fall on multiples of `grain`, so that threads seldom
- * write to one cache line and micro-kernels seldom see a remainder. */
+ * write to one cache line and kernels seldom see a remainder. No result depends on them. */
 static ptrdiff_t border(ptrdiff_t n, ptrdiff_t grain, int part, int parts) {
     if (part == parts) return n;
     ptrdiff_t blocks = (n + grain - 1) / grain;
@@ -18,7 +18,7 @@ static ptrdiff_t border(ptrdiff_t n, ptrdiff_t grain, int part, int parts) {
 
 static void run_thread(const fastnn_run *r, fastnn_team *team, int thread, int threads) {
     const fastnn_fpmode mode = r->keep_denormals ? fastnn_fpmode_read() : fastnn_fpmode_flush();
-    char *scratch = r->scratch + (ptrdiff_t)thread * FASTNN_SCRATCH;
+    char *scratch = r->scratch ? r->scratch + (ptrdiff_t)thread * FASTNN_SCRATCH : NULL;
     /* with few rows an even share counts for more than whole blocks */
     const ptrdiff_t grain = r->rows >= 64 * threads ? 8 : 1;
     ptrdiff_t row_begin = border(r->rows, grain, thread, threads);
@@ -47,8 +47,8 @@ static void run_thread(const fastnn_run *r, fastnn_team *team, int thread, int t
         }
     }
     fastnn_fpmode_restore(mode);
-    fastnn_team_wait(team, thread,
-                     threads); /* so that nobody waits at the end of OpenMP's region */
+    /* so that nobody waits at the end of OpenMP's region */
+    fastnn_team_wait(team, thread, threads);
 }
 
 #ifdef _OPENMP

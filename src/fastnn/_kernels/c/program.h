@@ -8,7 +8,7 @@
 enum fastnn_split {
     FASTNN_BY_ROWS,  /* each thread takes its rows of the batch */
     FASTNN_BY_ITEMS, /* each thread takes a share of a fixed number of items (weight gradients) */
-    FASTNN_SERIAL    /* the calling thread alone (statistics of the batch, Python code) */
+    FASTNN_SERIAL    /* the calling thread alone (lists of rows, sums, Python code) */
 };
 
 typedef struct {

@@ -1,12 +1,29 @@
-/* Vectors of `real`, the element type of this pass. kernels.c includes this file
- * once with FASTNN_DOUBLE 0 and once with 1, so every kernel is written once.
+/* Vectors of `real`, the element type of this pass. kernels.c includes every family once with
+ * FASTNN_DOUBLE 0 and once with 1, so every kernel is written once.
  *
  *   real         float or double             FN(name)   name_f32 or name_f64
  *   vec          LANES reals, one register    ivec       as many signed integers of the same size
  *   VEC(x)       x in every lane
  *
  * Arithmetic, comparisons and bit operations are the compiler's vector extensions;
- * only what these lack is a function here. */
+ * only what these lack is a function here.
+ *
+ * Reading and writing vectors, of which `n` elements exist:
+ *
+ *                          n                 the other lanes
+ *   load(p)                LANES or more
+ *   load_part(p, n)        0 to LANES        0, their memory is not touched
+ *   load_padded(p, n, x)   0 or more         x, their memory is not touched
+ *   keep_first(v, n)       0 or more         0; v is in a register already
+ *   store, store_part, store_padded          as these, not written
+ *
+ * A header that families share is read once per dtype too: its guard has two names. */
+#if FASTNN_DOUBLE ? !defined(FASTNN_SIMD_F64) : !defined(FASTNN_SIMD_F32)
+#if FASTNN_DOUBLE
+#define FASTNN_SIMD_F64
+#else
+#define FASTNN_SIMD_F32
+#endif
 
 #if defined(__AVX512F__)
 #define FASTNN_VECTOR_BYTES 64
@@ -14,6 +31,12 @@
 #define FASTNN_VECTOR_BYTES 32
 #else
 #define FASTNN_VECTOR_BYTES 16
+#endif
+
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define FASTNN_VECTOR_REGISTERS 32
+#else
+#define FASTNN_VECTOR_REGISTERS 16
 #endif
 
 #ifndef FASTNN_SIMD_ONCE
@@ -30,13 +53,23 @@
 #define INLINE static inline __attribute__((always_inline, unused))
 #define FASTNN_PASTE_(a, b) a##b
 #define FASTNN_PASTE(a, b) FASTNN_PASTE_(a, b)
+/* before a loop whose count is a constant in each copy of an inlined function */
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
 typedef float vec_f32 __attribute__((vector_size(FASTNN_VECTOR_BYTES)));
 typedef double vec_f64 __attribute__((vector_size(FASTNN_VECTOR_BYTES)));
 typedef int32_t ivec_f32 __attribute__((vector_size(FASTNN_VECTOR_BYTES)));
 typedef int64_t ivec_f64 __attribute__((vector_size(FASTNN_VECTOR_BYTES)));
+typedef uint32_t unsigned_f32 __attribute__((vector_size(FASTNN_VECTOR_BYTES)));
+typedef uint64_t unsigned_f64 __attribute__((vector_size(FASTNN_VECTOR_BYTES)));
 /* the same, at any address */
 typedef float uvec_f32 __attribute__((vector_size(FASTNN_VECTOR_BYTES), aligned(4), may_alias));
 typedef double uvec_f64 __attribute__((vector_size(FASTNN_VECTOR_BYTES), aligned(8), may_alias));
+
+INLINE ptrdiff_t smaller(ptrdiff_t x, ptrdiff_t y) { return x < y ? x : y; }
 #endif
 
 #undef real
@@ -85,8 +118,6 @@ INLINE ivec FN(lane_numbers)(void) {
 }
 INLINE ivec FN(first_lanes)(ptrdiff_t n) { return (ivec)(FN(lane_numbers)() < IVEC(n)); }
 
-/* The first n of LANES elements (0 <= n <= LANES); the other lanes are zero, their memory
- * untouched. */
 #if defined(__AVX512F__)
 #if FASTNN_DOUBLE
 INLINE vec FN(load_part)(const real *p, ptrdiff_t n) {
@@ -151,13 +182,13 @@ INLINE vec FN(round)(vec x) {
 #else
 INLINE vec FN(load_part)(const real *p, ptrdiff_t n) {
     vec v = {0};
-#pragma GCC unroll 4
+    UNROLL
     for (int i = 0; i < LANES; i++)
         if (i < n) v[i] = p[i];
     return v;
 }
 INLINE void FN(store_part)(real *p, vec v, ptrdiff_t n) {
-#pragma GCC unroll 4
+    UNROLL
     for (int i = 0; i < LANES; i++)
         if (i < n) p[i] = v[i];
 }
@@ -221,21 +252,24 @@ INLINE real FN(max_lane)(vec x) {
 }
 #endif
 
-/* The LANES elements at p, or the `left` elements left there and `pad` in the other lanes. */
-INLINE vec FN(load_padded)(const real *p, ptrdiff_t left, real pad) {
-    if (left >= LANES) return FN(load)(p);
+INLINE vec FN(load_padded)(const real *p, ptrdiff_t n, real pad) {
+    if (n >= LANES) return FN(load)(p);
 #if defined(__AVX512F__) && FASTNN_DOUBLE
-    return (vec)_mm512_mask_loadu_pd((__m512d)VEC(pad), (__mmask8)((1u << left) - 1), p);
+    return (vec)_mm512_mask_loadu_pd((__m512d)VEC(pad), (__mmask8)((1u << n) - 1), p);
 #elif defined(__AVX512F__)
-    return (vec)_mm512_mask_loadu_ps((__m512)VEC(pad), (__mmask16)((1u << left) - 1), p);
+    return (vec)_mm512_mask_loadu_ps((__m512)VEC(pad), (__mmask16)((1u << n) - 1), p);
 #else
-    vec v = FN(load_part)(p, left);
-    return pad == 0 ? v : FN(select)(FN(first_lanes)(left), v, VEC(pad));
+    vec v = FN(load_part)(p, n);
+    return pad == 0 ? v : FN(select)(FN(first_lanes)(n), v, VEC(pad));
 #endif
 }
-INLINE void FN(store_padded)(real *p, vec v, ptrdiff_t left) {
-    if (left >= LANES)
+INLINE void FN(store_padded)(real *p, vec v, ptrdiff_t n) {
+    if (n >= LANES)
         FN(store)(p, v);
     else
-        FN(store_part)(p, v, left);
+        FN(store_part)(p, v, n);
 }
+INLINE vec FN(keep_first)(vec v, ptrdiff_t n) {
+    return n >= LANES ? v : FN(select)(FN(first_lanes)(n), v, VEC(0));
+}
+#endif

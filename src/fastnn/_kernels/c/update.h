@@ -29,16 +29,22 @@ enum {
     FASTNN_UPDATE_STATES = 6,   /* states and their scales */
     FASTNN_UPDATE_POINTERS = 8, /* a parameter, its gradient, its states and their scales */
     FASTNN_UPDATE_CHUNK = 4096, /* elements for which one partial sum is kept */
+    FASTNN_STATE_BLOCK = 256,   /* elements of an 8-bit state that share a scale */
     FASTNN_UPDATE_NORMS = 8,    /* the p[] in which LAMB's kernels find their norms */
-    FASTNN_UPDATE_KEPT = 9,     /* the p[] in which they may leave the update */
+    FASTNN_UPDATE_KEPT = 9,     /* the p[] in which they may leave the update, or NULL */
+    FASTNN_UPDATE_BLOCK = 9,    /* the p[] of the block of 8-bit states that a kernel works on */
     FASTNN_UPDATE_RATIO = 9     /* the s[] in which LAMB's second half finds its trust ratio */
 };
 _Static_assert(FASTNN_UPDATE_STATES + 2 == FASTNN_UPDATE_POINTERS &&
                    FASTNN_UPDATE_POINTERS <= FASTNN_UPDATE_NORMS &&
                    FASTNN_UPDATE_NORMS < FASTNN_UPDATE_KEPT &&
                    FASTNN_UPDATE_KEPT < (int)FASTNN_POINTERS &&
+                   FASTNN_UPDATE_POINTERS <= FASTNN_UPDATE_BLOCK &&
+                   FASTNN_UPDATE_BLOCK != FASTNN_UPDATE_NORMS &&
+                   FASTNN_UPDATE_BLOCK < (int)FASTNN_POINTERS &&
                    FASTNN_UPDATE_RATIO < (int)FASTNN_SCALARS,
-               "a segment and what LAMB adds must fit into fastnn_args");
+               "a segment and what kernels add must fit into fastnn_args");
+_Static_assert(FASTNN_UPDATE_CHUNK % FASTNN_STATE_BLOCK == 0, "threads share whole blocks");
 
 typedef struct {
     void *p[FASTNN_UPDATE_POINTERS];
@@ -65,18 +71,16 @@ typedef struct {
     ptrdiff_t elements;     /* the numbers given to elements of the others, gaps included */
     const fastnn_rule *rules;
     ptrdiff_t rule_count;
-    const double
-        *scalars;     /* (steps, rules, FASTNN_SCALARS); the first of each scales the gradient */
-    ptrdiff_t step;   /* which of the steps is next */
-    ptrdiff_t t;      /* steps that were taken before the first of them */
-    double clip_norm; /* largest norm of all gradients together; infinite for no limit */
-    int check_finite; /* write nothing and set `failed` if a gradient is not finite */
-    int has_finish;   /* some rule has a second half */
-    double *sums;     /* (chunks + sparse_count, 2): squares; zero, or NaN if a gradient is not
-                         finite */
-    double *norms;    /* LAMB: (slots, 2): squares of the parameter and of its update */
-    double grad_norm; /* result of the phase `squares` */
-    int failed;       /* result: the step was not taken */
+    const double *scalars; /* (steps, rules, FASTNN_SCALARS): the first scales gradients */
+    ptrdiff_t step;        /* which of the steps is next */
+    ptrdiff_t t;           /* steps that were taken before the first of them */
+    double clip_norm;      /* largest norm of all gradients together; infinite for no limit */
+    int check_finite;      /* write nothing and set `failed` if a gradient is not finite */
+    int has_finish;        /* some rule has a second half */
+    double *sums;          /* (chunks + sparse_count, 2): squares; 0 or NaN if one is not finite */
+    double *norms;         /* LAMB: (slots, 2): squares of the parameter and of its update */
+    double grad_norm;      /* result of the phase `squares` */
+    int failed;            /* result: the step was not taken */
 } fastnn_update;
 
 /* How many chunks `elements` elements have: the rows of `sums`. */

@@ -10,6 +10,13 @@
  * terms: they have a zero near which no formula in `real` is relatively accurate.
  *
  * Polynomials and rationals are minimax fits (Remez). */
+#include "simd.h"
+#if FASTNN_DOUBLE ? !defined(FASTNN_VECMATH_F64) : !defined(FASTNN_VECMATH_F32)
+#if FASTNN_DOUBLE
+#define FASTNN_VECMATH_F64
+#else
+#define FASTNN_VECMATH_F32
+#endif
 
 #undef MANTISSA_BITS
 #undef EXPONENT_BIAS
@@ -32,12 +39,8 @@
 #endif
 #define LOG2_E 1.4426950408889634
 
-#ifndef FASTNN_VECMATH_ONCE
-#define FASTNN_VECMATH_ONCE
-typedef uint32_t unsigned_f32 __attribute__((vector_size(FASTNN_VECTOR_BYTES)));
-typedef uint64_t unsigned_f64 __attribute__((vector_size(FASTNN_VECTOR_BYTES)));
+#undef COUNT
 #define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
-#endif
 
 /* c[0] + c[1] x + ... by Horner's rule: the fewest operations, and the loops over an array keep
  * enough independent vectors in flight to hide the latency */
@@ -294,3 +297,4 @@ INLINE vec FN(vgelu_slope)(vec x) {
     vec t = q / d - VEC(0.3989422804014327) * a, tail = FN(scale)(t + t * e, n);
     return FN(select)((ivec)(x < VEC(0)), tail, VEC(1) - tail);
 }
+#endif

@@ -1,0 +1,59 @@
+/* What several families do with a row. */
+#include "simd.h"
+#include "vecmath.h"
+#if FASTNN_DOUBLE ? !defined(FASTNN_ROWS_F64) : !defined(FASTNN_ROWS_F32)
+#if FASTNN_DOUBLE
+#define FASTNN_ROWS_F64
+#else
+#define FASTNN_ROWS_F32
+#endif
+
+/* A row of up to SHORT_ROW columns has its exponentials on the stack, in whole vectors: a load
+ * that follows a masked store to the same place stalls. A longer one has them in the output. */
+#ifndef SHORT_ROW
+#define SHORT_ROW 256
+#define TERMS_ROOM(cols) ((cols) <= SHORT_ROW ? ROUND_UP(cols, LANES) : (cols))
+#endif
+_Static_assert(SHORT_ROW % LANES == 0, "short rows have room for whole vectors");
+
+/* The largest of a row; -inf for an empty one. */
+INLINE real FN(row_max)(const real *x, ptrdiff_t cols) {
+    vec top = VEC(-INFINITY);
+    for (ptrdiff_t j = 0; j < cols; j += LANES)
+        top = FN(max)(FN(load_padded)(x + j, cols - j, (real)-INFINITY), top);
+    return FN(max_lane)(top);
+}
+
+/* The sum of exp(x - top), top = max x, of a row; the terms go to e, which has room for `room`
+ * elements, unless it is NULL. */
+INLINE real FN(row_exp)(real *e, ptrdiff_t room, const real *x, ptrdiff_t cols, real *top) {
+    if (cols <= LANES) { /* one vector */
+        vec v = FN(load_padded)(x, cols, (real)-INFINITY);
+        *top = FN(max_lane)(v);
+        v = FN(vexp)(v - VEC(*top));
+        if (e) FN(store_padded)(e, v, room);
+        return FN(sum)(v);
+    }
+    *top = FN(row_max)(x, cols);
+    vec total = VEC(0);
+    for (ptrdiff_t j = 0; j < cols; j += LANES) {
+        vec v = FN(vexp)(FN(load_padded)(x + j, cols - j, (real)-INFINITY) - VEC(*top));
+        total += v;
+        if (e) FN(store_padded)(e + j, v, room - j);
+    }
+    return FN(sum)(total);
+}
+
+/* The sum of x y over a row, in two chains side by side. */
+INLINE real FN(row_dot)(const real *x, const real *y, ptrdiff_t cols) {
+    vec even = VEC(0), odd = VEC(0);
+    ptrdiff_t j = 0;
+    for (; j + 2 * LANES <= cols; j += 2 * LANES) {
+        even += FN(load)(x + j) * FN(load)(y + j);
+        odd += FN(load)(x + j + LANES) * FN(load)(y + j + LANES);
+    }
+    for (; j < cols; j += LANES)
+        even += FN(load_padded)(x + j, cols - j, 0) * FN(load_padded)(y + j, cols - j, 0);
+    return FN(sum)(even + odd);
+}
+#endif
