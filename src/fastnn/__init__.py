@@ -34,6 +34,7 @@ from fastnn.config import show_config
 from fastnn.layers import *  # noqa: F403
 from fastnn.layers import __all__ as _layers
 from fastnn.safetensors import load_safetensors, save_safetensors
+from fastnn.solvers.objective import objective
 from fastnn.training import History, Trainer
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "layers",
     "load_safetensors",
     "losses",
+    "objective",
     "ops",
     "optim",
     "plot",

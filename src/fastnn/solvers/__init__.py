@@ -1,0 +1,1 @@
+"""Solvers that train a model on a whole data set at once."""
