@@ -27,6 +27,7 @@ from fastnn import (
     preprocessing,
     reference,
     schedules,
+    solvers,
 )
 from fastnn._kernels.core import get_num_threads, set_num_threads
 from fastnn.callbacks import CSVLogger, EarlyStopping, ModelCheckpoint, TerminateOnNaN
@@ -62,6 +63,7 @@ __all__ = [
     "schedules",
     "set_num_threads",
     "show_config",
+    "solvers",
 ]
 
 

@@ -1,1 +1,6 @@
-"""Solvers that train a model on a whole data set at once."""
+"""Solvers that train a model on a whole data set: L-BFGS and Levenberg-Marquardt."""
+
+from fastnn.solvers.lbfgs import lbfgs
+from fastnn.solvers.result import Result
+
+__all__ = ["Result", "lbfgs"]
