@@ -1,0 +1,10 @@
+"""Analysis of a model around its parameters: derivatives, their check, curvature.
+
+Nothing here changes the model: parameters, gradients, running statistics and random states are put
+back bit for bit, also after an error.
+"""
+
+from fastnn.analysis.curvature import dominant_eigenvalue, suggest_lr
+from fastnn.analysis.jacobian import input_gradient, jacobian
+
+__all__ = ["dominant_eigenvalue", "input_gradient", "jacobian", "suggest_lr"]
