@@ -120,7 +120,7 @@ def test_an_interruption_leaves_the_best_parameters():
     ("change", "error", "match"),
     [
         ({"model": "mlp"}, TypeError, "model: expected"),
-        ({"model": mlp("float64", fastnn.Dropout(0.2))}, ValueError, "random numbers.*Dropout"),
+        ({"model": mlp("float64", fastnn.Dropout(0.2))}, ValueError, r"random numbers.*Dropout"),
         ({"x": X * np.nan}, ValueError, "finite loss"),
         ({"y": LABELS[1:]}, ValueError, "labels: expected"),
         ({"max_iter": 0}, ValueError, "max_iter: expected"),

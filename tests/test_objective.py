@@ -136,7 +136,7 @@ def test_scipy_finds_the_minimum():
     ("change", "error", "match"),
     [
         ({"model": "mlp"}, TypeError, "model: expected"),
-        ({"model": mlp("float64", fastnn.Dropout(0.2))}, ValueError, "random numbers.*Dropout"),
+        ({"model": mlp("float64", fastnn.Dropout(0.2))}, ValueError, r"random numbers.*Dropout"),
         ({"loss": "nonsense"}, ValueError, "nonsense"),
         ({"x": X[:, :2]}, ValueError, "expected 3 features"),
         ({"y": LABELS[1:]}, ValueError, "labels: expected"),

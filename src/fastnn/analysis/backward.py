@@ -265,6 +265,11 @@ class RowJacobian:
         """Shape of the prediction for one sample."""
         return self._pass.output_shape
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the model."""
+        return self._pass.dtype
+
     def predict(self, x: Array) -> Array:
         """Return the predictions alone."""
         return self._pass.forward(x)
