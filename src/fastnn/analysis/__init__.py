@@ -5,6 +5,14 @@ back bit for bit, also after an error.
 """
 
 from fastnn.analysis.curvature import dominant_eigenvalue, suggest_lr
+from fastnn.analysis.hessian import HessianProduct, hessian_vector_product
 from fastnn.analysis.jacobian import input_gradient, jacobian
 
-__all__ = ["dominant_eigenvalue", "input_gradient", "jacobian", "suggest_lr"]
+__all__ = [
+    "HessianProduct",
+    "dominant_eigenvalue",
+    "hessian_vector_product",
+    "input_gradient",
+    "jacobian",
+    "suggest_lr",
+]

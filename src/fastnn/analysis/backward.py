@@ -23,6 +23,8 @@ from fastnn.layers.parameter import Parameter
 
 __all__ = ["Pass", "RowJacobian", "columns_of", "expect_layer", "inputs", "unchanged"]
 
+Record = Callable[[Layer, Array, Array], None]
+
 # Rows that are computed at a time, so that memory is bounded.
 ROWS = 4096
 
@@ -51,7 +53,7 @@ def columns_of(parameters: Sequence[Parameter]) -> dict[Parameter, slice]:
 
 @contextmanager
 def unchanged(model: Layer, statistics: bool = True) -> Iterator[None]:
-    """Lock a model, and put gradients back in the end, and statistics and random states if asked."""
+    """Lock a model, and put gradients back in the end; `statistics` and random states too."""
     built = model._built()
     with built.lock:
         parameters = model.parameters()
@@ -84,10 +86,11 @@ class _Builder(Builder):
     predicting : bool
         Whether there is no dropout, and running statistics count.
     gradients : bool
-        Whether the gradients of parameters are computed.
+        Whether the gradients of parameters are computed, of frozen ones too.
     record : callable, optional
-        ``record(layer, x, dy)`` is called in the backward pass with the arrays at each layer that
-        has parameters.
+        ``record(layer, x, dy)`` is called in the backward pass with the arrays at layers.
+    recorded : callable
+        At which: ``recorded(layer)`` is true.
     """
 
     def __init__(
@@ -95,12 +98,18 @@ class _Builder(Builder):
         model: Layer,
         predicting: bool,
         gradients: bool,
-        record: Callable[[Layer, Array, Array], None] | None,
+        record: Record | None,
+        recorded: Callable[[Layer], Any],
     ) -> None:
         built = model._built()
-        trained = None if gradients else frozenset()
-        super().__init__(built.dtype, training=True, model=built, trained=trained)
-        self.predicting, self.record = predicting, record
+        super().__init__(built.dtype, training=True, model=built)
+        self.predicting, self.gradients = predicting, gradients
+        self.record, self.recorded = record, recorded
+        self.added: list[Parameter] = []  # whose gradients start at 0 and are added to
+
+    def trains(self, parameter: Parameter) -> bool:
+        """Return whether a gradient of `parameter` is wanted."""
+        return self.gradients
 
     def plan(self, layer: Layer, x: Value, name: str = "") -> Value:
         """Plan a layer, and what `record` asks for."""
@@ -108,7 +117,7 @@ class _Builder(Builder):
             y = self._plan_predicting(layer, x, name)
         else:
             y = super().plan(layer, x, name)
-        if self.record is not None and own_parameters(layer):
+        if self.record is not None and self.recorded(layer):
             record, nothing = self.record, self.value(())
 
             def python(_: Array, dy: Array, x: Array) -> None:
@@ -126,6 +135,10 @@ class _Builder(Builder):
                 self.training = True
             if isinstance(layer, BatchNorm1d):
                 self.python(BACKWARD, _batch_norm_backward(layer), [x.grad, y.grad])
+                if self.gradients and layer.weight is not None:
+                    self.added += [layer.weight, layer.bias]
+                    pointers = [self.value(()), y.grad, x]
+                    self.python(BACKWARD, _batch_norm_gradients(layer), pointers, parameters=True)
             return y
         dropped = layer.__dict__.get("dropout")  # between recurrent layers
         if not dropped:
@@ -154,6 +167,14 @@ def _batch_norm_backward(layer: BatchNorm1d) -> Callable[[Array, Array], None]:
     return python
 
 
+def _batch_norm_gradients(layer: BatchNorm1d) -> Callable[[Array, Array, Array], None]:
+    def python(_: Array, dy: Array, x: Array) -> None:
+        for parameter, part in _batch_norm(layer, x, dy):
+            parameter.grad_array[...] += part.sum(0)
+
+    return python
+
+
 def _over_features(values: Array, x: Array) -> Array:
     """Shape one value per feature for (batch, features) or (batch, features, length)."""
     return values.reshape(-1, *(1,) * (x.ndim - 2))
@@ -167,7 +188,7 @@ class Pass:
     model : Layer
     shape : tuple of int
         Of one sample.
-    predicting, gradients, record
+    predicting, gradients, record, recorded
         As of the builder.
     """
 
@@ -177,10 +198,11 @@ class Pass:
         shape: tuple[int, ...],
         predicting: bool = True,
         gradients: bool = False,
-        record: Callable[[Layer, Array, Array], None] | None = None,
+        record: Record | None = None,
+        recorded: Callable[[Layer], Any] | None = None,
     ) -> None:
         built = model._built()
-        builder = _Builder(model, predicting, gradients, record)
+        builder = _Builder(model, predicting, gradients, record, recorded or own_parameters)
         x = model._input(builder, shape)
         y = _own(builder, builder.plan(model, x), x)
         y.grad.root.slot = "dy"
@@ -193,7 +215,7 @@ class Pass:
             y.root.slot = "y"
         self.schedule = Schedule.of(builder, outputs, x, y)
         self.program = Program(self.schedule, Memory(), built.version)
-        self.dtype, self.output_shape = built.dtype, tuple(y.shape)
+        self.dtype, self.output_shape, self._added = built.dtype, tuple(y.shape), builder.added
         self._arrays: dict[str, Array] = {}
 
     @property
@@ -221,6 +243,8 @@ class Pass:
             dx = given["dx"] = empty(self._arrays["x"].shape, self.dtype)
             if not self.program.has_slot("dx"):
                 dx[...] = 0
+        for parameter in self._added:
+            parameter.grad_array[...] = 0
         self.program.backward(len(dy), given)
         return dx
 
