@@ -16,3 +16,7 @@ __all__ = [
     "jacobian",
     "suggest_lr",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from fastnn._door.arrays import Array, describe
+from fastnn._door.arrays import describe
 from fastnn._kernels.door import empty
 from fastnn._kernels.program import Memory, Program
 from fastnn._planning.builder import BACKWARD, Builder, Value
 from fastnn._planning.schedule import Schedule
+from fastnn._typing import Array
 from fastnn.layers.base import Layer, _own
 from fastnn.layers.dropout import Dropout
 from fastnn.layers.embedding import Embedding
@@ -216,6 +217,7 @@ class Pass:
         self.schedule = Schedule.of(builder, outputs, x, y)
         self.program = Program(self.schedule, Memory(), built.version)
         self.dtype, self.output_shape, self._added = built.dtype, tuple(y.shape), builder.added
+        self._x: Array = np.empty(0)
         self._arrays: dict[str, Array] = {}
 
     @property
@@ -226,26 +228,23 @@ class Pass:
     def forward(self, x: Array) -> Array:
         """Return the prediction for a batch that stays as it is until `backward`."""
         y = empty((len(x), *self.output_shape), self.dtype)
-        self._arrays = {"x": x}
-        self.program.forward(len(x), {"x": x, "y": y, **self.schedule.final_states(len(x))})
+        arrays = {
+            carried.slot: empty((carried.parts, len(x), *carried.shape), self.dtype)
+            for carried in self.schedule.carried
+        }
+        self.program.forward(len(x), x, y, arrays)
         self.schedule.hand_out({})
-        if self.program.has_slot("y"):
-            self._arrays["y"] = y
-        else:
+        if not self.program.has_slot("y"):
             self.program.read(self.schedule.y, y)
+        self._x, self._arrays = x, arrays  # which the program reads again
         return y
 
     def backward(self, dy: Array) -> Array | None:
         """Return the gradient of the last batch; None if the input is integers."""
-        given = {**self._arrays, "dy": dy}
-        dx = None
-        if self.has_input_gradient:
-            dx = given["dx"] = empty(self._arrays["x"].shape, self.dtype)
-            if not self.program.has_slot("dx"):
-                dx[...] = 0
+        dx = np.zeros(self._x.shape, self.dtype) if self.has_input_gradient else None
         for parameter in self._added:
             parameter.grad_array[...] = 0
-        self.program.backward(len(dy), given)
+        self.program.backward(len(dy), dy, dx, self._arrays)
         return dx
 
 

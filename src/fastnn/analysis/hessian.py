@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn._door.arrays import convert
+from fastnn._typing import Array
 from fastnn.analysis.backward import Pass, columns_of, expect_layer, inputs, unchanged
 from fastnn.layers.activation import (
     GELU,
@@ -34,7 +35,6 @@ from fastnn.losses.loss import Loss
 
 __all__ = ["HessianProduct", "hessian_vector_product"]
 
-Array = NDArray[Any]
 Vector = NDArray[np.float64]
 Back = Callable[[Vector, Vector], tuple[Vector, Vector]]
 AnyLoss = str | Loss | Callable[..., tuple[float, ArrayLike]]

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from fastnn._door.numbers import choice
 from fastnn._kernels.door import as_input
+from fastnn._typing import Array
 from fastnn.analysis.backward import ROWS, Pass, RowJacobian, expect_layer, inputs, unchanged
 from fastnn.layers.base import Layer
 
 __all__ = ["input_gradient", "jacobian"]
 
-Array = NDArray[Any]
 
 
 def input_gradient(model: Layer, x: ArrayLike, dy: ArrayLike) -> Array:
@@ -108,9 +107,7 @@ def jacobian(model: Layer, x: ArrayLike, wrt: str = "input") -> Array:
     array([[[4., 5., 1.]]], dtype=float32)
     """
     model = expect_layer(model)
-    if wrt not in ("input", "parameters"):
-        raise ValueError(f"wrt: expected 'input' or 'parameters', got {wrt!r}")
-    if wrt == "input":
+    if choice("wrt", wrt, ("input", "parameters")) == "input":
         _refuse_integers(model)
     x, single = inputs(model, x)
     with unchanged(model):

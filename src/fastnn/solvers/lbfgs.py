@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastnn._door.numbers import number, positive
+from fastnn._door.numbers import at_least_0, positive
 from fastnn.layers.base import Layer
 from fastnn.solvers.line_search import Point, search
 from fastnn.solvers.objective import AnyLoss, Objective
@@ -98,7 +98,7 @@ def lbfgs(
     (True, True)
     """
     max_iter, memory = positive("max_iter", max_iter), positive("memory", memory)
-    tol = number("tol", tol)
+    tol = at_least_0("tol", tol)
     f = Objective(model, loss, x, y, l2, l2_on, sample_weight)
     theta = model.get_flat().astype(np.float64)
     here = Point(0.0, *_first(f, theta))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastnn._door.numbers import number, positive
+from fastnn._door.numbers import above_0, at_least_0, boolean, positive
 from fastnn.analysis.backward import RowJacobian, expect_layer, inputs, unchanged
 from fastnn.layers.base import Layer
 from fastnn.losses.loss import check_target
@@ -111,9 +111,10 @@ def levenberg_marquardt(
     """
     expect_layer(model)
     refuse_random_numbers(model)
-    max_iter, tol, damping = positive("max_iter", max_iter), number("tol", tol), _above_0(damping)
+    max_iter, tol = positive("max_iter", max_iter), at_least_0("tol", tol)
+    damping, bayesian = above_0("damping", damping), boolean("bayesian", bayesian)
     with unchanged(model, statistics=False):
-        problem = _Problem(model, x, y, batch_size, bool(bayesian))
+        problem = _Problem(model, x, y, batch_size, bayesian)
         history = [problem.loss()]
         if not np.isfinite(history[0]):
             raise ValueError(f"model: expected finite predictions at the start, got {history[0]}")
@@ -141,12 +142,6 @@ def levenberg_marquardt(
         history[-1], n_iter, problem.n_evaluations, converged, message, history,
         *(problem.precisions if bayesian else ()),
     )  # fmt: skip
-
-
-def _above_0(damping: Any) -> float:
-    if number("damping", damping) == 0:
-        raise ValueError(f"damping: expected a number > 0, got {damping!r}")
-    return float(damping)
 
 
 class _Problem:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastnn._door.numbers import number
+from fastnn._door.numbers import at_least_0, choice
 from fastnn.layers.base import Layer
 from fastnn.losses.loss import Loss
 from fastnn.training import Trainer
@@ -40,10 +40,8 @@ class Objective:
     ) -> None:
         self._trainer = Trainer(model, loss, None)
         refuse_random_numbers(model)
-        self.model, self._l2 = model, number("l2", l2)
-        if l2_on not in ("weights", "all"):
-            raise ValueError(f"l2_on: expected 'weights' or 'all', got {l2_on!r}")
-        self._l2_on = l2_on
+        self.model, self._l2 = model, at_least_0("l2", l2)
+        self._l2_on = choice("l2_on", l2_on, ("weights", "all"))
         with model._built().lock:
             self._data = self._trainer._data(x, y, sample_weight)
         self.n_evaluations = 0
