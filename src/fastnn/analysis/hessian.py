@@ -151,9 +151,9 @@ def _by_formula(model: Layer, loss: Any, x: Array, y: Any, along: _Along) -> boo
     dpred = np.asarray(loss(pred, y)[1], np.float64)
     curvature = _CURVATURES.get(loss.name) if isinstance(loss, Loss) else None
     if curvature is None:
-        step = np.finfo(np.float64).eps ** (1 / 3) * (1 + float(np.abs(pred).max(initial=0)))
-        step /= max(float(np.abs(rpred).max(initial=0)), np.finfo(np.float64).tiny)
-        step = min(step, 1e100)
+        step = float(np.finfo(np.float64).eps) ** (1 / 3)
+        step *= 1 + float(np.abs(pred).max(initial=0))
+        step /= max(float(np.abs(rpred).max(initial=0)), 1e-100)
         ends = [np.asarray(loss(pred + sign * step * rpred, y)[1]) for sign in (1, -1)]
         rdpred = (ends[0] - ends[1]) / (2 * step)
     else:
