@@ -18,7 +18,7 @@ LR, MU, EPS = 1e-3, 0.9, 1e-8  # where the rounding of updates is measured
 STORED = ("bfloat16", "int8")
 # These choose or fill states, which is how the twins see them.
 OF_STATES = ("amsgrad", "centered", "initial_accumulator_value")
-NOT_IN_PYTORCH = {"bias_correction", "eps_inside_sqrt"}
+NOT_IN_PYTORCH = {"bias_correction", "eps_inside_sqrt", "eps_uncorrected", "lr_in_velocity"}
 
 State = dict[str, np.ndarray]
 Exact = Callable[[np.ndarray, State, State, int], Any]
@@ -158,6 +158,16 @@ RULES = (
                 BUFFER, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}
             ),
             Variant(BUFFER, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "maximize": True}),
+            Variant((), {"lr": 0.1, "lr_in_velocity": True, "weight_decay": 0.1}),
+            Variant(
+                BUFFER,
+                {"lr": 0.1, "momentum": 0.9, "lr_in_velocity": True, "weight_decay": 0.1},
+            ),
+            Variant(
+                BUFFER,
+                {"lr": 0.1, "momentum": 0.9, "lr_in_velocity": True, "nesterov": True,
+                 "maximize": True},
+            ),
         ),
         exact=(
             ({"momentum": MU}, momentum, 0.5),
@@ -243,6 +253,8 @@ RULES = (
                 {"amsgrad": True, "betas": (0.8, 0.6), "maximize": True},
             ),
             Variant(MOMENTS, {"bias_correction": False, "eps": 0.1, "eps_inside_sqrt": True}),
+            Variant(MOMENTS, {"lr": 0.1, "eps": 0.1, "eps_uncorrected": True}),
+            Variant(MOMENTS, {"eps": 0.1, "eps_inside_sqrt": True, "eps_uncorrected": True}),
         ),
         exact=(({"eps": EPS}, adam, 2.0),),
     ),

@@ -110,6 +110,8 @@ BAD_VALUES = {
     "centered": [2, None],
     "bias_correction": [2, None],
     "eps_inside_sqrt": [2, None],
+    "eps_uncorrected": [2, None],
+    "lr_in_velocity": [2, None],
 }
 
 

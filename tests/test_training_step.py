@@ -1,5 +1,6 @@
 """One step of the trainer against the same step by hand; bad input; memory and threads."""
 
+import copy
 import gc
 import sys
 import threading
@@ -458,3 +459,33 @@ def test_the_number_of_threads_changes_no_bit(count, threads):
     other, result = train()
     assert history == other
     assert_same(expected, result)
+
+
+@pytest.mark.parametrize("custom", [False, True])
+@pytest.mark.parametrize("l2_on", ["all", "weights"])
+def test_penalty_on_weights_alone_or_on_all(l2_on, custom, rng):
+    """And λ counts from the next step on, without or with a plan anew."""
+    x, y = rng.normal(size=(6, 3)), rng.normal(size=(6, 2))
+    loss = (lambda pred, target: losses.mse(pred, target)) if custom else "mse"
+    model = fastnn.Sequential(
+        fastnn.Linear(3, 4), fastnn.LayerNorm(4), fastnn.Linear(4, 2), dtype="float64", rng=0
+    )
+    model[1].bias.data = np.ones(4)
+    trainer = fastnn.Trainer(model, loss, None, l2=0.3, l2_on=l2_on)
+    plain = fastnn.Trainer(model, loss, None)
+    base, gradient = plain.step(x, y), model.get_flat_grad()
+    sizes = [p.size for p in model.parameters()]
+    chosen = np.repeat([l2_on == "all" or p.data.ndim > 1 for p in model.parameters()], sizes)
+    theta = model.get_flat() * chosen
+    for l2 in (0.3, 0.7, 0.0, 0.1):
+        trainer.l2 = l2
+        assert trainer.step(x, y) == pytest.approx(base + l2 / 2 * theta @ theta, rel=1e-12)
+        np.testing.assert_allclose(model.get_flat_grad(), gradient + l2 * theta, rtol=1e-12)
+        value = trainer.evaluate(x, y)["loss"]
+        assert value == pytest.approx(base + l2 / 2 * theta @ theta, rel=1e-12)
+    trainer.l2_on = "all"
+    theta = model.get_flat()
+    assert trainer.step(x, y) == pytest.approx(base + 0.05 * theta @ theta, rel=1e-12)
+    with pytest.raises(ValueError, match="l2_on: expected"):
+        trainer.l2_on = "biases"
+    assert copy.deepcopy(trainer).l2_on == "all"

@@ -27,6 +27,7 @@ from fastnn import (
     preprocessing,
     reference,
     schedules,
+    solvers,
 )
 from fastnn._kernels.core import get_num_threads, set_num_threads
 from fastnn.callbacks import CSVLogger, EarlyStopping, ModelCheckpoint, TerminateOnNaN
@@ -34,6 +35,7 @@ from fastnn.config import show_config
 from fastnn.layers import *  # noqa: F403
 from fastnn.layers import __all__ as _layers
 from fastnn.safetensors import load_safetensors, save_safetensors
+from fastnn.solvers.objective import objective
 from fastnn.training import History, Trainer
 
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "layers",
     "load_safetensors",
     "losses",
+    "objective",
     "ops",
     "optim",
     "plot",
@@ -60,6 +63,7 @@ __all__ = [
     "schedules",
     "set_num_threads",
     "show_config",
+    "solvers",
 ]
 
 

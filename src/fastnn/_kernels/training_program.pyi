@@ -20,8 +20,10 @@ class TrainingProgram(Program):
         ignore_index: int | None = None,
         reduction: str = "mean",
         squares: np.ndarray[Any, Any] | None = None,
+        factor: np.ndarray[Any, Any] | None = None,
         l2: float = 0.0,
     ) -> None: ...
+    def set_l2(self, l2: float) -> None: ...
     def accepts(self, x: Any, target: Any, weight: Any) -> bool: ...
     def step(
         self,

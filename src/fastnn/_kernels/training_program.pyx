@@ -85,6 +85,8 @@ cdef class TrainingProgram(Program):
     reduction : {"mean", "sum"}
     squares : ndarray of float64, shape (2,), or None
         Where the schedule sums the squares of the parameters, for the penalty.
+    factor : ndarray of the schedule's dtype, shape (1,), or None
+        Where the schedule reads λ.
     l2 : float
         λ of the penalty λ/2 Σ‖W‖² that the loss includes.
 
@@ -99,7 +101,7 @@ cdef class TrainingProgram(Program):
     cdef bint ignores, mean, is_double
     cdef int64_t ignore_index, index_limit
     cdef readonly object class_weight  # as the kernel reads it
-    cdef object squares
+    cdef object squares, factor
     cdef double *square_sums
     cdef double l2
     cdef readonly double total
@@ -107,17 +109,18 @@ cdef class TrainingProgram(Program):
 
     def __init__(self, schedule, Memory memory, Version version, row_loss, Py_ssize_t elements,
                  Py_ssize_t classes=0, class_weight=None, ignore_index=None, reduction="mean",
-                 squares=None, l2=0.0):
+                 squares=None, factor=None, l2=0.0):
         super().__init__(schedule, memory, version)
         self.row_loss, self.rows_per_sample = self.storages[row_loss.storage], row_loss.size
         self.elements, self.classes, self.class_weight = elements, classes, class_weight
         self.ignores = ignore_index is not None
         self.ignore_index = ignore_index if self.ignores else 0
         self.mean = reduction == "mean"
-        self.squares, self.l2 = squares, l2
+        self.squares, self.factor = squares, factor
         self.square_sums = NULL
         if squares is not None:
             self.square_sums = <double *>cnp.PyArray_DATA(<cnp.ndarray>squares)
+            self.set_l2(l2)
         self.index_limit = schedule.index_limit or 0
         self.is_double = schedule.dtype.itemsize == 8
         self.scale = self.scalars["scale"]
@@ -125,6 +128,10 @@ cdef class TrainingProgram(Program):
         self.x, self.target = (form_of(self.slot_values[self.x_slot]),
                                form_of(self.slot_values[self.target_slot]))
         self.weight = form_of(self.slot_values[self.weight_slot])
+
+    def set_l2(self, double l2):
+        """Set λ of a penalty that has been planned, for the steps to come."""
+        self.factor[0] = self.l2 = l2
 
     def accepts(self, x, target, weight):
         """Return whether `step` can use these as they are: form, at least one row, labels.

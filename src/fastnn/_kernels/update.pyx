@@ -14,7 +14,7 @@ from fastnn._door.arrays import as_target, sort_memory
 from fastnn._kernels.door cimport as_input
 
 from cpython.object cimport PyObject
-from libc.math cimport pow
+from libc.math cimport pow, sqrt
 from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
@@ -48,6 +48,7 @@ STATE_BLOCK = FASTNN_STATE_BLOCK  # elements of an 8-bit state that share a scal
 cdef enum Change:
     CONSTANT   # value
     CORRECTED  # value / (1 - other^t)
+    ROOTED     # value / √(1 - other^t)
     SLOWED     # value / (1 + other (t - 1))
     STARTED    # other at the first step, then value
 
@@ -55,6 +56,11 @@ cdef enum Change:
 def corrected(value, beta):
     """A scalar of a kernel that is value / (1 - betaᵗ) at step t, from 1."""
     return value, beta, CORRECTED
+
+
+def rooted(value, beta):
+    """A scalar of a kernel that is value / √(1 - betaᵗ) at step t, from 1."""
+    return value, beta, ROOTED
 
 
 def slowed(value, decay):
@@ -81,6 +87,8 @@ cdef int read_scalars(tuple given, Scalar *scalars) except -1:
 cdef double scalar_at(const Scalar *s, double t) noexcept:
     if s.change == CORRECTED:
         return s.value / (1 - pow(s.other, t))
+    if s.change == ROOTED:
+        return s.value / sqrt(1 - pow(s.other, t))
     if s.change == SLOWED:
         return s.value / (1 + s.other * (t - 1))
     return s.other if s.change == STARTED and t == 1 else s.value

@@ -13,9 +13,9 @@ from weakref import ref
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastnn._door.arrays import as_any, describe
+from fastnn._door.arrays import as_any, describe, expect_shape
 from fastnn._door.numbers import float_dtype, generator
-from fastnn._kernels.door import as_input, empty
+from fastnn._kernels.door import as_input, empty, output
 from fastnn._kernels.program import Program
 from fastnn._planning.builder import BACKWARD, FORWARD, Builder, Value
 from fastnn._planning.schedule import Schedule
@@ -487,6 +487,95 @@ class Layer(Watched):
         self._built()
         found = (p for _, layer in self._layers() for p in layer._parameters.values())
         return list(dict.fromkeys(found))
+
+    def get_flat(self, out: Array | None = None) -> Array:
+        """Return all parameters as one vector, in the order of :meth:`parameters`.
+
+        Parameters
+        ----------
+        out : ndarray, shape (P,), optional
+            Where to write them: C-contiguous, of the model's dtype.
+
+        Returns
+        -------
+        ndarray, shape (P,)
+            A copy, or `out`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `out` is of another dtype or shape.
+
+        Examples
+        --------
+        >>> import numpy as np, fastnn
+        >>> model = fastnn.Linear(2, 1, rng=0)
+        >>> model.set_flat([1, 2, 3])
+        >>> model.weight.data, model.get_flat()
+        (array([[1., 2.]], dtype=float32), array([1., 2., 3.], dtype=float32))
+        """
+        return self._flat([p.array for p in self.parameters()], out)
+
+    def get_flat_grad(self, out: Array | None = None) -> Array:
+        """Return all gradients as one vector, in the order of :meth:`parameters`.
+
+        Parameters
+        ----------
+        out : ndarray, shape (P,), optional
+            Where to write them: C-contiguous, of the model's dtype.
+
+        Returns
+        -------
+        ndarray, shape (P,)
+            A copy, or `out`; 0 for parameters without a gradient, as frozen ones are.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `out` is of another dtype or shape.
+        RuntimeError
+            If no parameter has a gradient.
+        """
+        parameters = self.parameters()
+        ready = [p.trainable and p.grad_ready for p in parameters]
+        if parameters and not any(ready):
+            raise RuntimeError("get_flat_grad: expected a backward pass before it")
+        return self._flat(
+            [p.grad_array if there else np.zeros(p.shape, p.array.dtype)
+             for p, there in zip(parameters, ready, strict=True)],
+            out,
+        )
+
+    def set_flat(self, theta: ArrayLike) -> None:
+        """Copy one vector into all parameters, frozen ones too.
+
+        Parameters
+        ----------
+        theta : array_like, shape (P,)
+            In the order of :meth:`parameters`; converted to the model's dtype.
+
+        Raises
+        ------
+        TypeError
+            If `theta` is no array of real numbers.
+        ValueError
+            If it has another shape. Nothing is changed then.
+        """
+        model, parameters = self._built(), self.parameters()
+        theta = as_input(theta, "theta", model.dtype)
+        expect_shape("theta", theta, (sum(p.size for p in parameters),))
+        start = 0
+        with model.lock:
+            for parameter in parameters:
+                end = start + parameter.size
+                parameter.array[...] = theta[start:end].reshape(parameter.shape)
+                start = end
+
+    def _flat(self, arrays: list[Array], out: Array | None) -> Array:
+        model = self._built()
+        out = output(out, (sum(a.size for a in arrays),), model.dtype, arrays)
+        with model.lock:
+            return np.concatenate([a.ravel() for a in arrays], out=out) if arrays else out
 
     def _state(self) -> dict[str, Entry]:
         """Return parameters and buffers by their keys: one for every place."""

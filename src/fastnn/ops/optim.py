@@ -58,7 +58,8 @@ def _scalars(
         rule._ranges[name](name, value)
     boolean("maximize", maximize)
     step = positive("step", step)
-    return scalars_at((-1.0 if maximize else 1.0, *rule._scalars(hyper)), step)
+    gain = rule._gain(hyper)
+    return scalars_at((-gain if maximize else gain, *rule._scalars(hyper)), step)
 
 
 def _call(kernel: str, arrays: list[Array | None], scalars: tuple[float, ...]) -> None:
@@ -77,6 +78,7 @@ def sgd_step(
     dampening: float = 0.0,
     nesterov: bool = False,
     weight_decay: float = 0.0,
+    lr_in_velocity: bool = False,
     maximize: bool = False,
 ) -> None:
     """Gradient descent: v = μv + (1 - d)g, x = x - ηv, or x = x - η(g + μv) with `nesterov`.
@@ -92,8 +94,8 @@ def sgd_step(
     lr, momentum, dampening, weight_decay : float
         η ≥ 0; μ and d in [0, 1]; λ ≥ 0. PyTorch does not apply `dampening` at the first step;
         pass 0 there for the same.
-    nesterov, maximize : bool
-        Nesterov's form; climb instead of descend.
+    nesterov, lr_in_velocity, maximize : bool
+        Nesterov's form; -ηg instead of g, so that x = x + v; climb instead of descend.
 
     Raises
     ------
@@ -111,7 +113,7 @@ def sgd_step(
     """
     arrays = _arrays(param, grad, momentum_buffer=momentum_buffer)
     hyper = {"lr": lr, "momentum": momentum, "dampening": dampening, "nesterov": nesterov}
-    hyper["weight_decay"] = weight_decay
+    hyper |= {"weight_decay": weight_decay, "lr_in_velocity": lr_in_velocity}
     if momentum_buffer is None and (momentum != 0 or nesterov):
         raise ValueError("momentum_buffer: expected an array with momentum, got None")
     # Any step after the first: the rule as it stands above.
@@ -282,6 +284,7 @@ def adam_step(
     weight_decay: float = 0.0,
     bias_correction: bool = True,
     eps_inside_sqrt: bool = False,
+    eps_uncorrected: bool = False,
     maximize: bool = False,
 ) -> None:
     """Adam: m = β₁m + (1 - β₁)g, v = β₂v + (1 - β₂)g², x = x - η m̂ / (√v̂ + ε).
@@ -300,8 +303,9 @@ def adam_step(
         The number of this step, from 1, for m̂ = m / (1 - β₁ˢᵗᵉᵖ) and v̂ = v / (1 - β₂ˢᵗᵉᵖ).
     lr, beta1, beta2, eps, weight_decay : float
         η ≥ 0; β₁ and β₂ in [0, 1); ε > 0; λ ≥ 0.
-    bias_correction, eps_inside_sqrt, maximize : bool
-        Use m̂ and v̂ rather than m and v; divide by √(v̂ + ε) instead; climb instead of descend.
+    bias_correction, eps_inside_sqrt, eps_uncorrected, maximize : bool
+        Use m̂ and v̂ rather than m and v; divide by √(v̂ + ε) instead; ε beside the uncorrected √v;
+        climb instead of descend.
 
     Raises
     ------
@@ -321,6 +325,7 @@ def adam_step(
     )
     hyper = {"lr": lr, "betas": (beta1, beta2), "eps": eps, "weight_decay": weight_decay}
     hyper |= {"bias_correction": bias_correction, "eps_inside_sqrt": eps_inside_sqrt}
+    hyper["eps_uncorrected"] = eps_uncorrected
     _call("adam_step", arrays, _scalars(Adam, hyper, step, maximize))
 
 
@@ -339,6 +344,7 @@ def adamw_step(
     weight_decay: float = 1e-2,
     bias_correction: bool = True,
     eps_inside_sqrt: bool = False,
+    eps_uncorrected: bool = False,
     maximize: bool = False,
 ) -> None:
     """AdamW: Adam with decoupled weight decay, x = (1 - ηλ)x - η m̂ / (√v̂ + ε).
@@ -363,6 +369,7 @@ def adamw_step(
     )
     hyper = {"lr": lr, "betas": (beta1, beta2), "eps": eps, "weight_decay": weight_decay}
     hyper |= {"bias_correction": bias_correction, "eps_inside_sqrt": eps_inside_sqrt}
+    hyper["eps_uncorrected"] = eps_uncorrected
     _call("adam_step", arrays, _scalars(AdamW, hyper, step, maximize))
 
 

@@ -8,10 +8,23 @@ from fastnn.optim.adagrad import Adagrad
 from fastnn.optim.adam import Adam, AdamW
 from fastnn.optim.base import Optimizer
 from fastnn.optim.lamb import LAMB
+from fastnn.optim.minimize import MinimizeResult, minimize, scipy_method
 from fastnn.optim.rmsprop import RMSprop
 from fastnn.optim.sgd import NAG, SGD
 
-__all__ = ["LAMB", "NAG", "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop"]
+__all__ = [
+    "LAMB",
+    "NAG",
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "MinimizeResult",
+    "Optimizer",
+    "RMSprop",
+    "minimize",
+    "scipy_method",
+]
 
 
 def __dir__() -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from fastnn._door.numbers import above_0, at_least_0, boolean
-from fastnn._kernels.update import corrected
+from fastnn._kernels.update import corrected, rooted
 from fastnn.optim.base import Optimizer, Params, Ranges, Rate, check_betas, split_eps
 
 __all__ = ["Adam", "AdamW"]
@@ -40,6 +40,9 @@ class Adam(Optimizer):
         Whether to divide the moments by 1 - βᵗ.
     eps_inside_sqrt : bool
         Divide by √(v̂ + ε) instead of √v̂ + ε.
+    eps_uncorrected : bool
+        Add ε to the uncorrected v or √v: :math:`x_t = x_{t-1} - \eta \sqrt{1 - \beta_2^t} /
+        (1 - \beta_1^t) \cdot m_t / (\sqrt{v_t} + \varepsilon)`.
     clip_norm, maximize, check_finite
         See :class:`Optimizer`.
     state_dtype : {None, "bfloat16", "int8"}
@@ -54,11 +57,12 @@ class Adam(Optimizer):
     -----
     Kingma and Ba, "Adam: a method for stochastic optimization" (2015), algorithm 1; AMSGrad: Reddi
     et al., "On the convergence of Adam and beyond" (2018). PyTorch and optax (``eps``) put ε where
-    algorithm 1 has it; the paper's closing remark in section 2, and Keras, put it beside the
-    uncorrected √v, an ε̂ that weighs more in the first steps (1e-7 by default in Keras). optax's
-    ``eps_root`` is `eps_inside_sqrt`. AMSGrad keeps the largest uncorrected v, as PyTorch and Keras
-    do, and corrects that; optax keeps the largest v̂, the paper corrects nothing. Weight decay is
-    coupled as in PyTorch; Keras's is decoupled, and optax.adam has none: see :class:`AdamW`.
+    algorithm 1 has it; the paper's closing remark in section 2, Keras and scikit-learn put it
+    beside the uncorrected √v, as `eps_uncorrected` does, an ε̂ that weighs more in the first steps
+    (1e-7 by default in Keras). optax's ``eps_root`` is `eps_inside_sqrt`. AMSGrad keeps the largest
+    uncorrected v, as PyTorch and Keras do, and corrects that; optax keeps the largest v̂, the paper
+    corrects nothing. Weight decay is coupled as in PyTorch; Keras's is decoupled, and optax.adam
+    has none: see :class:`AdamW`.
 
     Examples
     --------
@@ -76,6 +80,7 @@ class Adam(Optimizer):
     _ranges: ClassVar[Ranges] = {
         "lr": at_least_0, "betas": check_betas, "eps": above_0, "weight_decay": at_least_0,
         "amsgrad": boolean, "bias_correction": boolean, "eps_inside_sqrt": boolean,
+        "eps_uncorrected": boolean,
     }  # fmt: skip
 
     def __init__(
@@ -89,6 +94,7 @@ class Adam(Optimizer):
         bias_correction: bool = True,
         *,
         eps_inside_sqrt: bool = False,
+        eps_uncorrected: bool = False,
         clip_norm: float | None = None,
         maximize: bool = False,
         check_finite: bool = False,
@@ -96,7 +102,7 @@ class Adam(Optimizer):
     ) -> None:
         hyper = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         hyper |= {"amsgrad": amsgrad, "bias_correction": bias_correction}
-        hyper["eps_inside_sqrt"] = eps_inside_sqrt
+        hyper |= {"eps_inside_sqrt": eps_inside_sqrt, "eps_uncorrected": eps_uncorrected}
         super().__init__(params, hyper, clip_norm, maximize, check_finite, state_dtype)
 
     def _state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
@@ -127,7 +133,7 @@ class AdamW(Adam):
         ε > 0.
     weight_decay : float
         λ ≥ 0, decoupled: the parameters shrink by ηλ, and the moments do not see it.
-    amsgrad, bias_correction, eps_inside_sqrt
+    amsgrad, bias_correction, eps_inside_sqrt, eps_uncorrected
         See :class:`Adam`.
     clip_norm, maximize, check_finite
         See :class:`Optimizer`.
@@ -166,6 +172,7 @@ class AdamW(Adam):
         bias_correction: bool = True,
         *,
         eps_inside_sqrt: bool = False,
+        eps_uncorrected: bool = False,
         clip_norm: float | None = None,
         maximize: bool = False,
         check_finite: bool = False,
@@ -180,6 +187,7 @@ class AdamW(Adam):
             amsgrad,
             bias_correction,
             eps_inside_sqrt=eps_inside_sqrt,
+            eps_uncorrected=eps_uncorrected,
             clip_norm=clip_norm,
             maximize=maximize,
             check_finite=check_finite,
@@ -195,6 +203,9 @@ class AdamW(Adam):
 def _moment_scalars(hyper: Mapping[str, Any], shrink: float) -> tuple[Any, ...]:
     rate, inverse = hyper["lr"], 1.0
     beta1, beta2 = hyper["betas"]
+    eps, eps_inside = split_eps(hyper)
     if hyper["bias_correction"]:
         rate, inverse = corrected(rate, beta1), corrected(inverse, beta2)
-    return rate, shrink, beta1, beta2, inverse, *split_eps(hyper)
+        if hyper["eps_uncorrected"]:
+            eps, eps_inside = rooted(eps, beta2), corrected(eps_inside, beta2)
+    return rate, shrink, beta1, beta2, inverse, eps, eps_inside

@@ -129,9 +129,14 @@ class Optimizer(Watched):
         """Return the kernel's scalars after the first, which scales the gradient.
 
         `hyper` holds plain numbers; what changes from step to step is made by `corrected`,
-        `slowed` or `started`.
+        `rooted`, `slowed` or `started`.
         """
         raise NotImplementedError
+
+    @staticmethod
+    def _gain(hyper: Mapping[str, Any]) -> float:
+        """Return what the gradient is multiplied by, as the kernel reads it."""
+        return 1.0
 
     def _check(self, group: Mapping[str, Any]) -> None:
         """Raise ValueError for hyper-parameters of a group that do not go together."""
@@ -285,9 +290,8 @@ class Optimizer(Watched):
     def _scalar_rows(self, t: int) -> list[tuple[Any, ...]]:
         """Return the kernels' scalars with the values that schedules have at t, for each rule."""
         sign = -1.0 if self.maximize else 1.0
-        return [
-            (sign, *self._scalars(self._at(self.groups[number], t))) for number in self._rule_groups
-        ]
+        groups = [self._at(self.groups[number], t) for number in self._rule_groups]
+        return [(sign * self._gain(group), *self._scalars(group)) for group in groups]
 
     def _read_hyper_parameters(self) -> None:
         """Check what someone has changed, and hand it to the table."""

@@ -37,6 +37,8 @@ class SGD(Optimizer):
         Nesterov's momentum: needs momentum > 0 and dampening 0.
     weight_decay : float
         λ ≥ 0, coupled: added to the gradient.
+    lr_in_velocity : bool
+        Whether -ηg stands for g in the velocity and x = x + v, or x = x - ηg + μv with `nesterov`.
     clip_norm, maximize, check_finite
         See :class:`Optimizer`.
     state_dtype : {None, "bfloat16", "int8"}
@@ -51,9 +53,10 @@ class SGD(Optimizer):
     -----
     Sutskever et al., "On the importance of initialization and momentum in deep learning" (2013),
     in PyTorch's form: the learning rate stands outside the velocity, so a schedule acts on past
-    gradients too. The paper, Keras and :class:`NAG` have it inside, v = μv - ηg; the two agree as
-    long as η is constant. optax.sgd is PyTorch's without dampening. Weight decay is coupled as in
-    PyTorch; Keras has it decoupled, x = (1 - ηλ)x, in all its optimizers, and optax composes it.
+    gradients too. The paper, Keras, scikit-learn and :class:`NAG` have it inside, v = μv - ηg, as
+    `lr_in_velocity` has; the two agree as long as η is constant. optax.sgd is PyTorch's without
+    dampening. Weight decay is coupled as in PyTorch; Keras has it decoupled, x = (1 - ηλ)x, in all
+    its optimizers, and optax composes it.
 
     Examples
     --------
@@ -72,7 +75,7 @@ class SGD(Optimizer):
     _slots = ("momentum_buffer",)
     _ranges: ClassVar[Ranges] = {
         "lr": at_least_0, "momentum": fraction, "dampening": fraction, "nesterov": boolean,
-        "weight_decay": at_least_0,
+        "weight_decay": at_least_0, "lr_in_velocity": boolean,
     }  # fmt: skip
 
     def __init__(
@@ -84,13 +87,14 @@ class SGD(Optimizer):
         nesterov: bool = False,
         weight_decay: float = 0,
         *,
+        lr_in_velocity: bool = False,
         clip_norm: float | None = None,
         maximize: bool = False,
         check_finite: bool = False,
         state_dtype: str | None = None,
     ) -> None:
         hyper = {"lr": lr, "momentum": momentum, "dampening": dampening, "nesterov": nesterov}
-        hyper["weight_decay"] = weight_decay
+        hyper |= {"weight_decay": weight_decay, "lr_in_velocity": lr_in_velocity}
         super().__init__(params, hyper, clip_norm, maximize, check_finite, state_dtype)
 
     def _state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
@@ -106,7 +110,14 @@ class SGD(Optimizer):
     @staticmethod
     def _scalars(hyper: Mapping[str, Any]) -> tuple[Any, ...]:
         gain = started(1.0, 1 - hyper["dampening"])
-        return hyper["weight_decay"], hyper["lr"], hyper["momentum"], gain, hyper["nesterov"]
+        decay, rate = hyper["weight_decay"], hyper["lr"]
+        if hyper["lr_in_velocity"]:
+            decay, rate = -rate * decay, -1.0
+        return decay, rate, hyper["momentum"], gain, hyper["nesterov"]
+
+    @staticmethod
+    def _gain(hyper: Mapping[str, Any]) -> float:
+        return float(-hyper["lr"]) if hyper["lr_in_velocity"] else 1.0
 
 
 class NAG(Optimizer):

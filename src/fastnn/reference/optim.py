@@ -24,9 +24,12 @@ def _root(square, eps, eps_inside_sqrt):
 
 
 def sgd_step(param, grad, momentum_buffer=None, *, lr, momentum=0.0, dampening=0.0,
-             nesterov=False, weight_decay=0.0, maximize=False):  # fmt: skip
+             nesterov=False, weight_decay=0.0, lr_in_velocity=False,
+             maximize=False):  # fmt: skip
     """Gradient descent: v = μv + (1 - d)g, x = x - ηv or x - η(g + μv)."""
     g = _gradient(param, grad, weight_decay, maximize)
+    if lr_in_velocity:
+        g, lr = -lr * g, -1
     if momentum_buffer is not None:
         momentum_buffer[...] = momentum * momentum_buffer + (1 - dampening) * g
         g = g + momentum * momentum_buffer if nesterov else momentum_buffer
@@ -68,7 +71,7 @@ def rmsprop_step(param, grad, square_avg, grad_avg=None, momentum_buffer=None, *
 
 def adam_step(param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq=None, *, step, lr=1e-3, beta1=0.9,
               beta2=0.999, eps=1e-8, weight_decay=0.0, bias_correction=True,
-              eps_inside_sqrt=False, maximize=False):  # fmt: skip
+              eps_inside_sqrt=False, eps_uncorrected=False, maximize=False):  # fmt: skip
     """Adam: m = β₁m + (1 - β₁)g, v = β₂v + (1 - β₂)g², x = x - η m̂ / (√v̂ + ε)."""
     g = _gradient(param, grad, weight_decay, maximize)
     exp_avg[...] = beta1 * exp_avg + (1 - beta1) * g
@@ -78,6 +81,8 @@ def adam_step(param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq=None, *, step, lr
         v = np.maximum(max_exp_avg_sq, v, out=max_exp_avg_sq)
     m_hat = exp_avg / (1 - beta1**step) if bias_correction else exp_avg
     v_hat = v / (1 - beta2**step) if bias_correction else v
+    if eps_uncorrected and bias_correction:
+        m_hat, v_hat = np.sqrt(1 - beta2**step) * m_hat, v
     param -= lr * m_hat / _root(v_hat, eps, eps_inside_sqrt)
 
 

@@ -22,12 +22,14 @@ def make_program(
     shape: tuple[int, ...],
     loss: Loss,
     l2: float = 0.0,
+    penalized: Collection[Parameter] = (),
     trained: Collection[Parameter] | None = None,
 ) -> TrainingProgram:
     """Plan a model, its loss and the backward pass for samples of this shape.
 
-    Gradients are computed for the parameters `trained`, for all that are trainable if it is None.
-    Its schedule's y are the predictions.
+    With `l2` there is a penalty on the parameters `penalized`. Gradients are computed for the
+    parameters `trained`, for all that are trainable if it is None. Its schedule's y are the
+    predictions.
     """
     built = model._built()
     builder = Builder(built.dtype, training=True, dense=l2 > 0, model=built, trained=trained)
@@ -53,19 +55,21 @@ def make_program(
         loss.kernel, pointers,
         sizes=loss.sizes(cols), scalars=(Scalar("scale"), *loss.scalars), items=rows,
     )  # fmt: skip
-    squares = _plan_penalty(builder, model, l2) if l2 else None
+    squares, factor = _plan_penalty(builder, penalized) if l2 else (None, None)
     return TrainingProgram(
         Schedule.of(builder, [row_loss], y=pred), built.memory[True], built.version, row_loss,
         cols if loss.elementwise else 1, cols if loss.target == "labels" else 0, class_weight,
-        loss.ignore_index, loss.reduction, squares, l2,
+        loss.ignore_index, loss.reduction, squares, factor, l2,
     )  # fmt: skip
 
 
-def _plan_penalty(builder: Builder, model: Layer, l2: float) -> Array:
-    """Append the gradients of the penalty, and the sum of squares, which is returned."""
-    squares, factor = np.zeros(2), np.full(1, l2, builder.dtype)
+def _plan_penalty(
+    builder: Builder, penalized: Collection[Parameter]
+) -> tuple[Array, Array]:
+    """Append the gradients of the penalty and the sum of squares; returns that, and room for λ."""
+    squares, factor = np.zeros(2), np.empty(1, builder.dtype)
     trained, frozen = [], []
-    for parameter in model.parameters():
+    for parameter in penalized:
         (trained if builder.trains(parameter) else frozen).append(parameter)
     for data, grad, moves in [(*pair, True) for pair in arenas(trained)] + [
         (*pair, False) for pair in arenas(frozen)
@@ -87,4 +91,4 @@ def _plan_penalty(builder: Builder, model: Layer, l2: float) -> Array:
             )
         for operation in planned:
             operation.accumulate = True
-    return squares
+    return squares, factor

@@ -49,8 +49,9 @@ def save_trainer(trainer: Trainer, path: str | PathLike[str]) -> None:
         arrays = _model_arrays(trainer.model) | _optimizer_arrays(described.pop("state"))
         arrays |= {_CARRIED + name: state for name, state in trainer._carried.states.items()}
         rest = {
-            "optimizer": described, "l2": trainer.l2, "clip_norm": trainer.clip_norm,
-            "stateful": trainer.stateful, "rng": trainer.rng.bit_generator.state,
+            "optimizer": described, "l2": trainer.l2, "l2_on": trainer.l2_on,
+            "clip_norm": trainer.clip_norm, "stateful": trainer.stateful,
+            "rng": trainer.rng.bit_generator.state,
         }  # fmt: skip
         # numpy scalars among the hyper-parameters become Python's
         save_safetensors(path, arrays, {_KEY: json.dumps(rest, default=lambda v: v.item())})
@@ -67,7 +68,7 @@ def restore_trainer(
         rng.bit_generator.state = saved["rng"]
         state = dict(saved["optimizer"])
         options = {"l2": float(saved["l2"])}
-        options |= {name: saved[name] for name in ("clip_norm", "stateful")}
+        options |= {name: saved[name] for name in ("l2_on", "clip_norm", "stateful")}
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: expected a file written by Trainer.save: {error!r}") from None
     if not isinstance(optimizer, Optimizer):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn._door.arrays import describe
-from fastnn._door.numbers import at_least_0, limit
+from fastnn._door.numbers import at_least_0, choice, limit
 from fastnn._kernels.door import as_input
 from fastnn._kernels.training_program import TrainingProgram
 from fastnn._kernels.update import Taking
@@ -37,8 +37,9 @@ class Stepper:
     """
 
     __slots__ = (
-        "__weakref__", "_carried", "_clip_norm", "_comm", "_l2", "_last", "_loss", "_model",
-        "_optimizer", "_plans", "_rng", "_stateful", "_trained", "history", "stop_training",
+        "__weakref__", "_carried", "_clip_norm", "_comm", "_l2", "_l2_on", "_last", "_loss",
+        "_model", "_optimizer", "_plans", "_rng", "_stateful", "_trained", "history",
+        "stop_training",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +49,7 @@ class Stepper:
         optimizer: Optimizer | None,
         *,
         l2: float = 0.0,
+        l2_on: str = "all",
         clip_norm: float | None = None,
         comm: Any = None,
         stateful: bool = False,
@@ -65,7 +67,8 @@ class Stepper:
                 "stateful: expected recurrent layers that read forwards, got a bidirectional one, "
                 "whose second direction starts at the end"
             )
-        self.loss, self.l2, self.clip_norm = loss, l2, clip_norm
+        self._l2 = 0.0
+        self.loss, self.l2, self.l2_on, self.clip_norm = loss, l2, l2_on, clip_norm
         self.optimizer = optimizer
         self.stop_training = False
         self.history = History()
@@ -110,8 +113,27 @@ class Stepper:
 
     @l2.setter
     def l2(self, l2: float) -> None:
-        self._l2 = at_least_0("l2", l2)
+        before, self._l2 = self._l2, at_least_0("l2", l2)
+        if before and l2:  # the penalty is planned already
+            for program in self._plans.values():
+                program.set_l2(l2)
+        else:
+            self.invalidate()
+
+    @property
+    def l2_on(self) -> str:
+        """Whether the penalty is on all parameters, or on those with two axes and more."""
+        return self._l2_on
+
+    @l2_on.setter
+    def l2_on(self, l2_on: str) -> None:
+        self._l2_on = choice("l2_on", l2_on, ("weights", "all"))
         self.invalidate()
+
+    def _penalized(self) -> list[Parameter]:
+        """Return the parameters that the penalty is on."""
+        all_of_them = self._l2_on == "all"
+        return [p for p in self._model.parameters() if all_of_them or len(p.shape) > 1]
 
     @property
     def clip_norm(self) -> float | None:
@@ -179,7 +201,8 @@ class Stepper:
         """Leave out plans: for pickle and copy.deepcopy."""
         return {
             "model": self._model, "loss": self._loss, "optimizer": self._optimizer, "l2": self._l2,
-            "clip_norm": self._clip_norm, "comm": self._comm, "stateful": self._stateful,
+            "l2_on": self._l2_on, "clip_norm": self._clip_norm, "comm": self._comm,
+            "stateful": self._stateful,
             "carried": self._carried.states, "rng": self.rng, "history": self.history,
             "stop_training": self.stop_training,
         }  # fmt: skip
@@ -287,7 +310,7 @@ class Stepper:
             if program.schedule.carried:
                 program.schedule.hand_out({})
             if self._l2:
-                loss += l2_penalty(layer.parameters(), self._l2)
+                loss += l2_penalty(self._penalized(), self._l2)
             self._update(model)
         if self._stateful:
             self._carried.commit()
@@ -332,7 +355,8 @@ class Stepper:
         program: TrainingProgram | None = self._plans.get(key)
         if program is None or not program.current:
             self._plans.pop(key, None)
-            made = make_program(self._model, shape, loss, self._l2, self._trained)
+            penalized = self._penalized() if self._l2 else ()
+            made = make_program(self._model, shape, loss, self._l2, penalized, self._trained)
             program = self._plans.keep(key, made)
         return program
 

@@ -49,8 +49,10 @@ class Trainer(Stepper):
     optimizer : Optimizer or None
         Over parameters of the model, or some of them. With None, `step` computes gradients only.
     l2 : float
-        λ of the penalty :math:`\frac{\lambda}{2} \sum \|W\|^2` over all parameters, biases
-        included, that is part of the loss and of the gradients.
+        λ of the penalty :math:`\frac{\lambda}{2} \sum \|W\|^2` that is part of the loss and of the
+        gradients.
+    l2_on : {"all", "weights"}
+        Whether the penalty is on all parameters, or on those with two axes and more: no biases.
     clip_norm : float, optional
         Largest norm of all gradients together; larger ones are scaled down. It goes before the
         optimizer's own.
@@ -65,7 +67,7 @@ class Trainer(Stepper):
 
     Attributes
     ----------
-    model, loss, optimizer, l2, clip_norm, comm, stateful
+    model, loss, optimizer, l2, l2_on, clip_norm, comm, stateful
         As given; `loss` is resolved.
     stop_training : bool
         Set by callbacks to end `fit` after the present epoch.
@@ -407,7 +409,7 @@ class Trainer(Stepper):
             pred = self.predict(x, batch_size)
             loss = float(self.loss(pred, y, *(() if weight is None else (weight,)))[0])
             if self.l2:
-                arrays = (parameter.data for parameter in self.model.parameters())
+                arrays = (parameter.data for parameter in self._penalized())
                 loss += 0.5 * self.l2 * sum(float(np.sum(a * a, dtype=np.float64)) for a in arrays)
         return {"loss": loss, **self._measure(metrics, y, pred)}
 
@@ -421,9 +423,9 @@ class Trainer(Stepper):
         """Write all that a resumed training needs to a safetensors file.
 
         That is the model's parameters and buffers, the states, step counts and hyper-parameters of
-        the optimizer, `l2`, `clip_norm`, all random states and the state of sequences that go on.
-        Schedules, which are functions, and the loss are given anew to `restore`. An existing file
-        is replaced only by a complete one.
+        the optimizer, `l2`, `l2_on`, `clip_norm`, all random states and the state of sequences that
+        go on. Schedules, which are functions, and the loss are given anew to `restore`. An existing
+        file is replaced only by a complete one.
 
         Parameters
         ----------

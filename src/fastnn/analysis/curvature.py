@@ -1,8 +1,4 @@
-r"""Analysis of a loss around a model's parameters: its largest curvature and a learning rate.
-
-Nothing here changes the model: parameters, gradients, running statistics and random states are put
-back bit for bit, also after an error.
-"""
+"""The largest curvature of a loss around a model's parameters, and a learning rate from it."""
 
 from __future__ import annotations
 

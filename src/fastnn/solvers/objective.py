@@ -1,0 +1,144 @@
+"""The loss of a model as a function of one vector, with its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastnn._door.numbers import at_least_0, choice
+from fastnn.layers.base import Layer
+from fastnn.losses.loss import Loss
+from fastnn.training import Trainer
+
+__all__ = ["Objective", "objective"]
+
+Vector = NDArray[np.float64]
+AnyLoss = str | Loss | Callable[..., tuple[float, ArrayLike]]
+
+
+class Objective:
+    """What :func:`objective` returns; called with a vector it gives loss and gradient.
+
+    Attributes
+    ----------
+    model : Layer
+    n_evaluations : int
+        How often it has been called.
+    """
+
+    def __init__(
+        self,
+        model: Layer,
+        loss: AnyLoss,
+        x: ArrayLike,
+        y: ArrayLike,
+        l2: float = 0.0,
+        l2_on: str = "weights",
+        sample_weight: ArrayLike | None = None,
+    ) -> None:
+        self._trainer = Trainer(model, loss, None)
+        refuse_random_numbers(model)
+        self.model, self._l2 = model, at_least_0("l2", l2)
+        self._l2_on = choice("l2_on", l2_on, ("weights", "all"))
+        with model._built().lock:
+            self._data = self._trainer._data(x, y, sample_weight)
+        self.n_evaluations = 0
+
+    def __call__(self, theta: ArrayLike) -> tuple[float, Vector]:
+        """Return the loss at `theta` and a new float64 array with its gradient."""
+        theta = np.asarray(theta, np.float64)
+        with self.model._built().lock:
+            self.model.set_flat(theta)
+            loss = self._trainer.step(*self._data)
+            if any(p.trainable for p in self.model.parameters()):
+                gradient = self.model.get_flat_grad().astype(np.float64)
+            else:
+                gradient = np.zeros(theta.shape)
+            if self._l2:
+                loss += self._add_penalty(theta, gradient)
+        self.n_evaluations += 1
+        return loss, gradient
+
+    def _add_penalty(self, theta: Vector, gradient: Vector) -> float:
+        """Add λW to the gradient, and return λ/2 Σ‖W‖²."""
+        squares, start = 0.0, 0
+        for parameter in self.model.parameters():
+            part = slice(start, start + parameter.size)
+            start += parameter.size
+            if self._l2_on == "weights" and len(parameter.shape) < 2:
+                continue
+            squares += float(theta[part] @ theta[part])
+            if parameter.trainable:
+                gradient[part] += self._l2 * theta[part]
+        return 0.5 * self._l2 * squares
+
+
+def objective(
+    model: Layer,
+    loss: AnyLoss,
+    x: ArrayLike,
+    y: ArrayLike,
+    l2: float = 0.0,
+    l2_on: str = "weights",
+    *,
+    sample_weight: ArrayLike | None = None,
+) -> Objective:
+    r"""Return a model's loss on a data set as a function of all its parameters.
+
+    Parameters
+    ----------
+    model : Layer
+    loss : str or callable
+        As of `Trainer`.
+    x : array_like, shape (samples, ...)
+    y : array_like, shape (samples, ...)
+    l2 : float
+        λ ≥ 0 of the penalty :math:`\frac{\lambda}{2} \sum \|W\|^2` that is part of the loss.
+    l2_on : {"weights", "all"}
+        Whether the penalty is on parameters of two or more dimensions only, or on biases too.
+    sample_weight : array_like, shape (samples,), optional
+        Weight of each sample in the loss, Σ w ℓ / Σ w.
+
+    Returns
+    -------
+    callable
+        ``f(theta) -> (loss, gradient)`` with `theta` in the order of ``model.get_flat()`` and a new
+        float64 gradient at each call; 0 for frozen parameters.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind or does not fit, or the model draws random numbers, as
+        `Dropout` does: its loss is not a function of the parameters alone.
+
+    Notes
+    -----
+    A call leaves `theta` in the model, rounded to the model's dtype; line searches want float64.
+    The pass is that of training: batch normalization uses the statistics of the batch, and moves
+    its running ones. The arrays are converted once, here.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn, scipy.optimize
+    >>> x = np.linspace(-1, 1, 20)[:, None]
+    >>> model = fastnn.Linear(1, 1, dtype="float64", rng=0)
+    >>> f = fastnn.objective(model, "mse", x, 2 * x + 1)
+    >>> found = scipy.optimize.minimize(f, model.get_flat(), jac=True)
+    >>> model.set_flat(found.x)
+    >>> print(found.x.round(4))
+    [2. 1.]
+    """
+    return Objective(model, loss, x, y, l2, l2_on, sample_weight)
+
+
+def refuse_random_numbers(model: Layer) -> None:
+    """Raise ValueError if a layer draws random numbers in training."""
+    for path, layer in model._layers():
+        if layer.uses_random_numbers():
+            raise ValueError(
+                f"model: expected no layer that draws random numbers, got {layer!r} at "
+                f"{path or 'the top'}; its loss changes from call to call, so train with Trainer "
+                "or leave the layer out"
+            )
