@@ -1,5 +1,7 @@
 """Every kernel against its NumPy twin, by the rows of the kernel table."""
 
+from functools import lru_cache
+
 import numpy as np
 import pytest
 
@@ -99,6 +101,14 @@ def check(row: Row, case: Case, outputs: list[np.ndarray], dtype: np.dtype, what
 
 
 def make(row: Row, dtype: np.dtype, size: int, special: tuple[float, ...] = ()) -> Case:
+    """The same case for every instruction set, since twins take longer than kernels."""
+    return draw_case(row, dtype, size, special, core.vector_bytes() if row.by_register else None)
+
+
+@lru_cache(4096)  # those of one test and dtype
+def draw_case(
+    row: Row, dtype: np.dtype, size: int, special: tuple[float, ...], register: int | None
+) -> Case:
     draw = Draw(np.random.default_rng([size, len(special)]), dtype, special)
     with np.errstate(all="ignore"):  # the twins overflow and divide by zero where they must
         return row.make(draw, size)

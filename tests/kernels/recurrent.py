@@ -76,14 +76,16 @@ def lstm_step(draw: Draw, size: int, has_bias: bool) -> Case:
 
 def lstms() -> list[Row]:
     """The rows of whole sequences, forwards and in reverse, and of single steps."""
-    rows = [Row("lstm_pack", pack, 1)]
+    rows = [Row("lstm_pack", pack, 1, by_register=True)]
     for padded in (False, True):
         for reverse in (False, True):
             options = {"padded": padded, "reverse": reverse}
             variant = ("padded" if padded else "full") + ("-reverse" if reverse else "")
             rows += [
-                Row("lstm_forward", partial(lstm, **options), 16, variant=variant),
-                Row("lstm_backward", partial(lstm_back, **options), 32, variant=variant),
+                Row("lstm_forward", partial(lstm, **options), 16, variant=variant,
+                    by_register=True),
+                Row("lstm_backward", partial(lstm_back, **options), 32, variant=variant,
+                    by_register=True),
             ]  # fmt: skip
     for flag in (False, True):
         variant = "bias" if flag else "plain"

@@ -73,12 +73,15 @@ class Row:
         Relative error in units of the dtype's eps, for (float32, float64).
     special : tuple of float
         Special values that its floating inputs may hold.
+    by_register : bool
+        Whether its arrays depend on the width of the registers.
     """
 
     kernel: str
     make: Callable[[Draw, int], Case]
     tolerance: float | tuple[float, float] = 4
     special: tuple[float, ...] = ()
+    by_register: bool = field(default=False, kw_only=True)
     variant: str = field(default="", kw_only=True)
 
     def __str__(self) -> str:
