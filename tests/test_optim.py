@@ -299,3 +299,15 @@ def test_converges_on_an_elongated_bowl(rule):
     for _ in range(400):
         optimizer.step([curvature * x])
     assert np.abs(x).max() < 0.02
+
+
+def test_dampening_begins_with_the_second_step():
+    x, buffer = np.zeros(3), np.zeros(3)
+    options = {"lr": 0.5, "momentum": 0.9, "dampening": 0.25}
+    optimizer = optim.SGD([y := np.zeros(3)], **options)
+    for step in (1, 2, 3):
+        ops.sgd_step(x, np.ones(3), buffer, step=step, **options)
+        optimizer.step([np.ones(3)])
+        np.testing.assert_array_equal(x, y)
+    with pytest.raises(ValueError, match="step: expected"):
+        ops.sgd_step(x, np.ones(3), buffer, step=0, **options)

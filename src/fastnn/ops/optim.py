@@ -80,6 +80,7 @@ def sgd_step(
     weight_decay: float = 0.0,
     lr_in_velocity: bool = False,
     maximize: bool = False,
+    step: int | None = None,
 ) -> None:
     """Gradient descent: v = μv + (1 - d)g, x = x - ηv, or x = x - η(g + μv) with `nesterov`.
 
@@ -92,10 +93,12 @@ def sgd_step(
     momentum_buffer : array, same shape and dtype, optional
         v, changed in place; without it x = x - ηg. Start from zeros.
     lr, momentum, dampening, weight_decay : float
-        η ≥ 0; μ and d in [0, 1]; λ ≥ 0. PyTorch does not apply `dampening` at the first step;
-        pass 0 there for the same.
+        η ≥ 0; μ and d in [0, 1]; λ ≥ 0.
     nesterov, lr_in_velocity, maximize : bool
         Nesterov's form; -ηg instead of g, so that x = x + v; climb instead of descend.
+    step : int, optional
+        Which step it is, from 1: at the first one d is not applied, as in PyTorch. Any other one
+        if None.
 
     Raises
     ------
@@ -116,8 +119,8 @@ def sgd_step(
     hyper |= {"weight_decay": weight_decay, "lr_in_velocity": lr_in_velocity}
     if momentum_buffer is None and (momentum != 0 or nesterov):
         raise ValueError("momentum_buffer: expected an array with momentum, got None")
-    # Any step after the first: the rule as it stands above.
-    _call("sgd_step", arrays, _scalars(SGD, hyper, 2, maximize))
+    later = 2  # the rule as it stands above
+    _call("sgd_step", arrays, _scalars(SGD, hyper, later if step is None else step, maximize))
 
 
 def nag_step(
