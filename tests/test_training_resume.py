@@ -96,6 +96,8 @@ def test_a_failed_restore_changes_nothing(tmp_path):
         fastnn.save_safetensors(bad, tensors, {"fastnn.trainer": text.replace(old, new)})
         refused()
     path.replace(bad)
+    with pytest.raises(ValueError, match="saved by AdamW, given SGD"):
+        fastnn.Trainer.restore(bad, model, "mse", optim.SGD(model.parameters(), lr=0.1))
     refused(optimizer=optim.SGD(model.parameters(), lr=0.1))
     refused(TypeError, optimizer=None)
     fastnn.Trainer.restore(bad, model, "cross_entropy", optimizer)

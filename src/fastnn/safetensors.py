@@ -3,27 +3,29 @@
 A file is the length of its header (8 bytes, little-endian), the header in JSON (for each array its
 dtype, shape and the bytes where its data lie) and the data, little-endian and in C order. PyTorch,
 JAX and others read and write the same files: https://github.com/huggingface/safetensors
+
+What is written here has the SHA-256 of each array in its metadata, and the SHA-256 of the header,
+which is computed with zeros in its own place. They are compared when the file is read; files of
+other programs have none.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Mapping
+from hashlib import sha256
 from math import prod
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn._door.arrays import as_any, describe
+from fastnn._files import as_path, status, write_file
 from fastnn._typing import Array
 
 __all__ = ["load_safetensors", "read_safetensors", "save_safetensors"]
-
 
 _DTYPES = {
     "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "u2", "I16": "i2", "F16": "f2", "U32": "u4",
@@ -31,6 +33,8 @@ _DTYPES = {
 }  # fmt: skip
 _NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
 _LONGEST_HEADER = 100_000_000  # the format's own limit
+_HEADER_HASH, _HASHES = "fastnn.sha256.header", "fastnn.sha256.tensors"  # keys of the metadata
+_NO_HASH = "0" * 64  # in the place of the header's hash while that is computed
 
 
 def save_safetensors(
@@ -41,7 +45,8 @@ def save_safetensors(
     """Write named arrays to a file.
 
     The file is complete and on disk when it gets its name: a crash or a full disk leaves the file
-    of that name as it was.
+    of that name as it was. Symbolic links are followed, and the mode of the old file stays. Where a
+    file cannot be replaced, for its folder may not be written, it is written in place.
 
     Parameters
     ----------
@@ -49,14 +54,15 @@ def save_safetensors(
     tensors : mapping of str to array_like
         Arrays of integers, booleans, real numbers or complex64, of any shape.
     metadata : mapping of str to str, optional
-        Any text to keep with them.
+        Any text to keep with them. The file also gets hashes of header and arrays, by which
+        `load_safetensors` knows whether it is as it was written.
 
     Raises
     ------
     TypeError
         If a name is no string, an array has no dtype of the format, or metadata is no text.
     OSError
-        If the file cannot be written.
+        If the file cannot be written, is read-only, or is no regular file.
 
     Examples
     --------
@@ -72,15 +78,18 @@ def save_safetensors(
     """
     if not isinstance(tensors, Mapping):
         raise TypeError(f"tensors: expected a mapping of names to arrays, got {describe(tensors)}")
-    header: dict[str, Any] = {}
-    if metadata:
-        for key, text in metadata.items():
-            if not isinstance(key, str) or not isinstance(text, str):
-                raise TypeError(f"metadata: expected strings, got {key!r}: {text!r}")
-        header["__metadata__"] = dict(metadata)
+    metadata = {} if metadata is None else dict(metadata)
+    for key, text in metadata.items():
+        if not isinstance(key, str) or not isinstance(text, str):
+            raise TypeError(f"metadata: expected strings, got {key!r}: {text!r}")
     arrays = {name: _as_stored(name, tensor) for name, tensor in tensors.items()}
     # by size of the elements, so that all data are aligned to them
     ordered = sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0]))
+    hashes = {name: sha256(_bytes(array)).hexdigest() for name, array in ordered}
+    # the header's own hash stands first, where it is found whatever the rest holds
+    own = {_HEADER_HASH: _NO_HASH, _HASHES: _json(hashes)}
+    header: dict[str, Any] = {"__metadata__": own | {k: v for k, v in metadata.items()
+                                                     if k not in own}}
     start = 0
     for name, array in ordered:
         header[name] = {
@@ -89,9 +98,21 @@ def save_safetensors(
             "data_offsets": [start, start + array.nbytes],
         }
         start += array.nbytes
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    _write(Path(path), [len(text).to_bytes(8, "little"), text, *(a.data for _, a in ordered)])
+    encoded = _json(header).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    digest = sha256(encoded).hexdigest().encode()
+    encoded = encoded.replace(_NO_HASH.encode(), digest, 1)
+    data = [_bytes(array) for _, array in ordered]
+    write_file(path, [len(encoded).to_bytes(8, "little"), encoded, *data])
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _bytes(array: Array) -> memoryview:
+    """View the memory of a C-contiguous array."""
+    return array.reshape(-1).view(np.uint8).data
 
 
 def _as_stored(name: str, tensor: Any) -> Array:
@@ -101,26 +122,6 @@ def _as_stored(name: str, tensor: Any) -> Array:
     array = as_any(tensor, name, _NAMES)
     # ascontiguousarray gives a scalar an axis
     return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)
-
-
-def _write(path: Path, parts: list[Any]) -> None:
-    """Write a file next to its place, make sure that it is on disk, and give it its name."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    if hasattr(os, "O_DIRECTORY"):  # the new name is on disk when its folder is
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def load_safetensors(path: str | PathLike[str]) -> dict[str, Array]:
@@ -133,53 +134,76 @@ def load_safetensors(path: str | PathLike[str]) -> dict[str, Array]:
     Returns
     -------
     dict of str to ndarray
-        New, writable arrays in the order of the file.
+        New, writable arrays in the order of the file, each with memory of its own.
 
     Raises
     ------
     ValueError
         If the file is no such file, is damaged or cut short, or holds a dtype that NumPy does not
-        have (BF16).
+        have (BF16). A file of `save_safetensors` is known to be damaged by any bit.
     OSError
-        If it cannot be read.
+        If it cannot be read, or is no regular file.
     """
     return read_safetensors(path)[0]
 
 
 def read_safetensors(path: str | PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
     """Read the arrays of a file, and its metadata; see `load_safetensors`."""
-    with Path(path).open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    path = as_path(path)
+    size = status(path).st_size
+    with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(_LONGEST_HEADER, size - 8):
             raise ValueError(f"{path}: expected a safetensors file, got one without its header")
-        header = _parse(path, file.read(length))
-        data = np.empty(size - 8 - length, np.uint8)
-        if file.readinto(data.data) != data.size:
-            raise ValueError(f"{path}: expected {data.size} bytes of data, got fewer")
-    metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise ValueError(f"{path}: expected metadata that map names to text")
-    places = {name: _place(path, name, entry) for name, entry in header.items()}
-    end = 0
-    for start, stop, name in sorted((*place[2:], name) for name, place in places.items()):
-        if start != end:
-            raise ValueError(f"{path}: {name}: expected its data to start at {end}, got {start}")
-        end = stop
-    if end != data.size:
-        raise ValueError(f"{path}: expected {end} bytes of data, got {data.size}")
-    tensors = {}
-    for name, (dtype, shape, start, stop) in places.items():
-        part = data[start:stop]
-        if dtype.kind == "b" and part.max(initial=0) > 1:
-            raise ValueError(f"{path}: {name}: expected bytes of 0 or 1")
-        if part.ctypes.data % dtype.alignment:
-            part = part.copy()
-        tensors[name] = part.view(dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
-    return tensors, metadata
+        encoded = file.read(length)
+        header = _parse(path, encoded)
+        metadata = header.pop("__metadata__", {})
+        if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+            raise ValueError(f"{path}: expected metadata that map names to text")
+        hashes = _check_header(path, encoded, metadata)
+        places = {name: _place(path, name, entry) for name, entry in header.items()}
+        ordered = sorted(places, key=lambda name: places[name][2:])
+        end = 0
+        for name in ordered:
+            start, stop = places[name][2:]
+            if start != end:
+                raise ValueError(f"{path}: {name}: expected its data at {end}, got {start}")
+            end = stop
+        if end != size - 8 - length:
+            raise ValueError(f"{path}: expected {end} bytes of data, got {size - 8 - length}")
+        # nothing has been allocated before the sizes were known to be those of the file
+        tensors = {name: np.empty(places[name][1], places[name][0]) for name in header}
+        for name in ordered:
+            memory = _bytes(tensors[name])
+            if file.readinto(memory) != memory.nbytes:
+                raise ValueError(f"{path}: {name}: expected {memory.nbytes} bytes, got fewer")
+            if hashes is not None and hashes.get(name) != sha256(memory).hexdigest():
+                raise ValueError(f"{path}: {name}: expected the data that were written, got others")
+            if tensors[name].dtype.kind == "b" and tensors[name].view(np.uint8).max(initial=0) > 1:
+                raise ValueError(f"{path}: {name}: expected bytes of 0 or 1")
+    native = {name: array.astype(array.dtype.newbyteorder("="), copy=False)
+              for name, array in tensors.items()}
+    return native, metadata
 
 
-def _parse(path: Any, text: bytes) -> dict[str, Any]:
+def _check_header(
+    path: str, encoded: bytes, metadata: dict[str, str]
+) -> dict[str, str] | None:
+    """Take the hashes out of the metadata and return those of the arrays; None if there are none.
+
+    There are two, so that a damaged key does not make the file one of another program.
+    """
+    header, hashes = metadata.pop(_HEADER_HASH, None), metadata.pop(_HASHES, None)
+    if header is None and hashes is None:
+        return None
+    if header is not None and hashes is not None:
+        blank = encoded.replace(header.encode(), _NO_HASH.encode(), 1)
+        if sha256(blank).hexdigest() == header:
+            return _parse(path, hashes.encode())
+    raise ValueError(f"{path}: expected the header that was written, got another")
+
+
+def _parse(path: str, text: bytes) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len({name for name, _ in pairs}) != len(pairs):
             raise ValueError("a name that stands twice")
@@ -194,7 +218,7 @@ def _parse(path: Any, text: bytes) -> dict[str, Any]:
     return header
 
 
-def _place(path: Any, name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, ...], int, int]:
+def _place(path: str, name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, ...], int, int]:
     """Return dtype, shape, first and last byte of an array, checked for themselves."""
     def whole(numbers: Any) -> bool:
         return isinstance(numbers, list) and all(
@@ -206,7 +230,8 @@ def _place(path: Any, name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, 
     kind, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(kind, str) or kind not in _DTYPES:
         raise ValueError(f"{path}: {name}: expected one of {', '.join(_DTYPES)}, got {kind!r}")
-    if not whole(shape) or not whole(offsets) or len(offsets) != 2 or len(shape) > 64:
+    fits = whole(shape) and len(shape) <= 64 and prod(n or 1 for n in shape) < 2**59
+    if not fits or not whole(offsets) or len(offsets) != 2:
         raise ValueError(f"{path}: {name}: expected a shape and two offsets, got {entry!r}")
     dtype = np.dtype("<" + _DTYPES[kind])
     if offsets[1] - offsets[0] != prod(shape) * dtype.itemsize:

@@ -39,6 +39,11 @@ def _optimizer_arrays(state: dict[str, dict[str, Array]]) -> dict[str, Array]:
     }
 
 
+def _some(names: list[str]) -> str:
+    """Name the first few."""
+    return f"[{', '.join(names[:3])}{', …' * (len(names) > 3)}]"
+
+
 def save_trainer(trainer: Trainer, path: str | PathLike[str]) -> None:
     """Write a trainer's state; see `Trainer.save`."""
     optimizer = trainer.optimizer
@@ -62,17 +67,28 @@ def restore_trainer(
 ) -> Trainer:
     """Read a trainer's state; see `Trainer.restore`."""
     tensors, metadata = read_safetensors(path)
+    if _KEY not in metadata:
+        raise ValueError(f"{path}: expected a file of Trainer.save, got one without a training")
     try:
         saved = json.loads(metadata[_KEY])
         rng = np.random.default_rng(0)
         rng.bit_generator.state = saved["rng"]
         state = dict(saved["optimizer"])
+        made_by = state["optimizer"]
         options = {"l2": float(saved["l2"])}
         options |= {name: saved[name] for name in ("l2_on", "clip_norm", "stateful")}
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: expected a file written by Trainer.save: {error!r}") from None
+        raise ValueError(
+            f"{path}: expected what Trainer.save writes, got a description of the training that "
+            f"cannot be read ({type(error).__name__}: {error})"
+        ) from None
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer: expected a fastnn optimizer, got {describe(optimizer)}")
+    if made_by != (given := type(optimizer).__name__):
+        raise ValueError(
+            f"{path}: optimizer: saved by {made_by}, given {given}; give restore the optimizer "
+            "with which the training began"
+        )
     trainer = cls(model, loss, optimizer, comm=comm, **options)
     names = [name for name in tensors if trainer.stateful and name.startswith(_CARRIED)]
     carried = {name.removeprefix(_CARRIED): tensors.pop(name) for name in names}
@@ -83,7 +99,11 @@ def restore_trainer(
         if tensors.keys() != expected.keys():
             missing = sorted(expected.keys() - tensors.keys())
             unknown = sorted(tensors.keys() - expected.keys())
-            raise ValueError(f"{path}: missing arrays {missing}, unknown arrays {unknown}")
+            raise ValueError(
+                f"{path}: expected the arrays of this model and optimizer, got none for "
+                f"{_some(missing)} and further ones {_some(unknown)}; make both as they were made "
+                "for the training that was saved"
+            )
         for name, array in expected.items():
             if (tensors[name].shape, tensors[name].dtype) != (array.shape, array.dtype):
                 raise ValueError(
