@@ -50,8 +50,8 @@ def save_trainer(trainer: Trainer, path: str | PathLike[str]) -> None:
         arrays |= {_CARRIED + name: state for name, state in trainer._carried.states.items()}
         rest = {
             "optimizer": described, "l2": trainer.l2, "l2_on": trainer.l2_on,
-            "clip_norm": trainer.clip_norm, "stateful": trainer.stateful,
-            "rng": trainer.rng.bit_generator.state,
+            "clip_norm": trainer.clip_norm, "clip_value": trainer.clip_value,
+            "stateful": trainer.stateful, "rng": trainer.rng.bit_generator.state,
         }  # fmt: skip
         # numpy scalars among the hyper-parameters become Python's
         save_safetensors(path, arrays, {_KEY: json.dumps(rest, default=lambda v: v.item())})
@@ -68,11 +68,15 @@ def restore_trainer(
         rng.bit_generator.state = saved["rng"]
         state = dict(saved["optimizer"])
         options = {"l2": float(saved["l2"])}
-        options |= {name: saved[name] for name in ("l2_on", "clip_norm", "stateful")}
+        names = ("l2_on", "clip_norm", "clip_value", "stateful")
+        options |= {name: saved[name] for name in names}
+        kind = state["optimizer"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: expected a file written by Trainer.save: {error!r}") from None
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer: expected a fastnn optimizer, got {describe(optimizer)}")
+    if kind != type(optimizer).__name__:
+        raise ValueError(f"{path}: saved by {kind}, given {type(optimizer).__name__}")
     trainer = cls(model, loss, optimizer, comm=comm, **options)
     names = [name for name in tensors if trainer.stateful and name.startswith(_CARRIED)]
     carried = {name.removeprefix(_CARRIED): tensors.pop(name) for name in names}
