@@ -12,6 +12,11 @@ def add(draw: Draw, size: int) -> Case:
     return Case((a, b), (reference.add_forward(*wide(a, b)),), (size,), (), 3)
 
 
+def clip(draw: Draw, size: int) -> Case:
+    x, limit = draw.normal(3 * size), 0.5
+    return Case((x,), (reference.clip(x, limit),), scalars=(limit,), items=3 * size)
+
+
 def copy(draw: Draw, size: int) -> Case:
     x, y = draw.normal(4, size + 5), draw.normal(4, size + 3)
     expected = reference.copy_columns(y, x, size, y_start=1, x_start=2)
@@ -32,6 +37,7 @@ def square_sum(draw: Draw, size: int) -> Case:
 
 ROWS = [
     Row("add_forward", add, 1, EDGES),
+    Row("clip", clip, 0, EDGES),
     Row("copy_columns", copy, 0, EDGES),
     Row("gather_rows", gather, 0, EDGES),
     Row("square_sum", square_sum, 8),

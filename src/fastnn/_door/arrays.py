@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -110,6 +111,15 @@ def as_target(obj: Any, name: str) -> Array:
     if not target.flags.aligned:
         raise ValueError(f"{name}: expected memory aligned to its elements, got unaligned memory")
     return target
+
+
+def mark_written(objects: Iterable[Any]) -> None:
+    """Tell PyTorch's autograd which tensors have been changed in place, if any are among these."""
+    torch: Any = sys.modules.get("torch")
+    tensor = getattr(torch, "Tensor", ())
+    tensors = [obj for obj in objects if isinstance(obj, tensor) and not obj.is_inference()]
+    if tensors:
+        torch.autograd.graph.increment_version(tensors)
 
 
 def as_any(
@@ -328,6 +338,7 @@ def as_output(
         if np.may_share_memory(x, y) and not (in_place and x.ctypes.data == y.ctypes.data):
             allowed = "its own memory or exactly that of an input" if in_place else "its own memory"
             raise ValueError(f"out: expected {allowed}, got memory that overlaps an input")
+    mark_written([out])
     return y
 
 

@@ -22,6 +22,8 @@ cdef extern from "update.h":
         fastnn_kernel step
         fastnn_kernel finish
         fastnn_kernel square_sum
+        fastnn_kernel clip
+        ptrdiff_t gradient_bytes
         ptrdiff_t item_bytes
     ctypedef struct fastnn_update:
         const fastnn_segment *segments
@@ -34,6 +36,7 @@ cdef extern from "update.h":
         ptrdiff_t step
         ptrdiff_t t
         double clip_norm
+        double clip_value
         int check_finite
         int has_finish
         double *sums
@@ -68,7 +71,7 @@ cdef struct Record:  # one parameter
 cdef class UpdateTable:
     cdef fastnn_update u  # what the executor runs: valid after prepare()
     cdef readonly list names
-    cdef list sources, arrays, state_memory
+    cdef list sources, arrays, state_memory, foreign
     cdef object __weakref__
     cdef tuple gradients, computed
     cdef public Py_ssize_t taken  # how many steps the last run has taken

@@ -10,7 +10,7 @@ done again only when one changed.
 
 import numpy as np
 
-from fastnn._door.arrays import as_target, sort_memory
+from fastnn._door.arrays import as_target, mark_written, sort_memory
 from fastnn._kernels.door cimport as_input
 
 from cpython.object cimport PyObject
@@ -24,6 +24,8 @@ from fastnn._kernels.core cimport (
     check_counts, execute, fastnn_run, find_entry, kernel_of, threads_for)
 
 cdef extern from "Python.h":
+    PyObject *PyDict_GetItem(object items, object key)
+    int PyObject_GenericSetAttr(object item, object name, object value) except -1
     PyObject *PyTuple_GET_ITEM(object items, Py_ssize_t i)
     PyObject *PyList_GET_ITEM(object items, Py_ssize_t i)
 
@@ -122,34 +124,52 @@ cdef tuple shape_of(const Record *r):
     return tuple([r.shape[k] for k in range(r.ndim)])
 
 
+def unchanged(tuple groups, tuple read):
+    """Whether dicts hold just what they held when they were read, by identity."""
+    cdef Py_ssize_t i
+    if len(groups) != len(read):
+        return False
+    for i in range(len(groups)):
+        group, before = <dict>PyTuple_GET_ITEM(groups, i), <dict>PyTuple_GET_ITEM(read, i)
+        if len(<dict>group) != len(<dict>before):
+            return False
+        for key, value in (<dict>before).items():
+            if PyDict_GetItem(group, key) != <PyObject *>value:
+                return False
+    return True
+
+
 cdef class Taking:
     """Steps of an optimizer from the first check to the count of those that were taken.
 
     A context for whoever runs them: inside, its table of arrays is ready.
     """
-    cdef object optimizer, grads, steps, clip_norm
+    cdef object optimizer, grads, steps, clip_norm, clip_value
+    cdef UpdateTable table
 
-    def __init__(self, optimizer, grads, steps, clip_norm):
-        self.optimizer, self.grads, self.steps, self.clip_norm = optimizer, grads, steps, clip_norm
+    def __init__(self, optimizer, grads, steps, clip_norm, clip_value):
+        self.optimizer, self.grads, self.steps = optimizer, grads, steps
+        self.clip_norm, self.clip_value = clip_norm, clip_value
 
     def __enter__(self):
-        cdef UpdateTable table
         optimizer = self.optimizer
         optimizer._lock.acquire()
         try:
-            table = optimizer._table
-            table.taken = 0
-            optimizer._prepare(self.grads, self.steps, self.clip_norm)
+            self.table = optimizer._prepare(
+                self.grads, self.steps, self.clip_norm, self.clip_value)
+            self.table.taken = 0
         except BaseException:
-            self.__exit__(None, None, None)
+            optimizer._lock.release()
             raise
-        return table
+        return self.table
 
     def __exit__(self, kind, error, traceback):
-        optimizer = self.optimizer
-        cdef UpdateTable table = optimizer._table
+        optimizer, table = self.optimizer, self.table
         if table.taken:
-            optimizer.t += table.taken
+            # past the optimizer's own __setattr__, which is for its users
+            PyObject_GenericSetAttr(optimizer, "_t", optimizer._t + table.taken)
+            if table.foreign:
+                mark_written(table.foreign)
         table.gradients = ()
         optimizer._lock.release()
 
@@ -198,6 +218,8 @@ cdef class UpdateTable:
         for i, (step, finish, dtype) in enumerate(rules):
             double = dtype.itemsize == 8
             self.rules[i].item_bytes = dtype.itemsize if block == 1 else 0
+            self.rules[i].clip = kernel_of(find_entry("clip"), double)
+            self.rules[i].gradient_bytes = dtype.itemsize
             self.kernels[i] = find_entry(step)
             self.rules[i].step = kernel_of(self.kernels[i], double)
             self.rules[i].square_sum = kernel_of(find_entry("square_sum"), double)
@@ -229,6 +251,7 @@ cdef class UpdateTable:
                 if self.rules[r.rule].finish == NULL and sources[i]._rows is not None:
                     r.rows = <const int64_t *>cnp.PyArray_DATA(<cnp.ndarray>sources[i]._rows)
                 sources[i].watch(self)
+        self.foreign = [sources[i] for i in range(self.count) if self.records[i].kind == FOREIGN]
         self.u.segments, self.u.rules, self.u.rule_count = self.segments, self.rules, len(rules)
         self.targets_moved = True
         self._read_targets()
@@ -255,7 +278,7 @@ cdef class UpdateTable:
             read_scalars(row, &self.constants[i * FASTNN_SCALARS])
 
     def prepare(self, grads, list scalars, ptrdiff_t t, ptrdiff_t steps, double clip_norm,
-                bint check_finite):
+                double clip_value, bint check_finite):
         """Check everything and make the table ready to run.
 
         Parameters
@@ -271,6 +294,8 @@ cdef class UpdateTable:
             How many are to come.
         clip_norm : float
             Largest norm of all gradients together; infinite for no limit.
+        clip_value : float
+            Largest size of an element of a gradient; infinite for no limit.
         check_finite : bool
             Whether to write nothing if a gradient is not finite.
         """
@@ -292,7 +317,8 @@ cdef class UpdateTable:
         if self.gradients_moved:
             self._lay_out()
         self._fill_scalars(scalars, t, steps)
-        self.u.t, self.u.clip_norm, self.u.check_finite = t, clip_norm, check_finite
+        self.u.t, self.u.clip_norm, self.u.clip_value = t, clip_norm, clip_value
+        self.u.check_finite = check_finite
 
     cdef int _fill_scalars(self, list scalars, ptrdiff_t t, ptrdiff_t steps) except -1:
         """Make the table of what the scalars are at each of the steps to come."""

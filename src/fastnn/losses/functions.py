@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastnn._door.arrays import as_target, describe
+from fastnn._door.arrays import as_target, describe, mark_written
 from fastnn._door.numbers import at_least_0, choice
 from fastnn._kernels.core import call
 from fastnn._kernels.door import as_input
@@ -322,6 +322,8 @@ def l2_penalty(parameters: Iterable[Any], lam: float) -> float:
     for parameter in parameters:
         if hasattr(parameter, "mark_dense"):
             parameter.mark_dense()
+        else:
+            mark_written([parameter.grad])
     return 0.5 * lam * float(sums[0])
 
 

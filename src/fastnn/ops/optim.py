@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastnn._door.arrays import as_list, as_target, sort_memory
+from fastnn._door.arrays import as_list, as_target, mark_written, sort_memory
 from fastnn._door.numbers import boolean, limit, positive
 from fastnn._kernels.core import call
 from fastnn._kernels.door import as_input
@@ -47,6 +47,7 @@ def _arrays(param: Any, grad: Any, **states: Any) -> list[Array | None]:
         arrays[name] = array
     if np.may_share_memory(target, source):
         raise ValueError("grad: expected memory of its own, got memory of param")
+    mark_written([param, *states.values()])
     return list(arrays.values())
 
 
@@ -454,7 +455,7 @@ def clip_grad_norm(
     -----
     As ``torch.nn.utils.clip_grad_norm_``, which divides by the norm + 1e-6 and so stays a little
     below the limit. An optimizer's `clip_norm` does it without a pass over memory of its own and
-    leaves the gradients alone; there NaN stays in its element, and `check_finite` refuses it.
+    leaves the gradients alone.
 
     Examples
     --------
@@ -467,7 +468,8 @@ def clip_grad_norm(
     """
     limit("max_norm", max_norm)
     boolean("error_if_nonfinite", error_if_nonfinite)
-    arrays = [as_target(grad, f"grads[{i}]") for i, grad in enumerate(as_list(grads, "grads"))]
+    grads = as_list(grads, "grads")
+    arrays = [as_target(grad, f"grads[{i}]") for i, grad in enumerate(grads)]
     starts = [array.ctypes.data for array in arrays]
     sort_memory(starts, [array.nbytes for array in arrays], lambda i: f"grads[{i}]")
     norm = _norm(arrays)
@@ -484,6 +486,7 @@ def clip_grad_norm(
                 else:  # in two steps: as a denormal it has lost digits
                     for _ in range(2):
                         array *= array.dtype.type(math.sqrt(max_norm) / math.sqrt(norm))
+        mark_written(grads)
     return norm
 
 

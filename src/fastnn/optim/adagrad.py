@@ -36,7 +36,7 @@ class Adagrad(Optimizer):
         λ ≥ 0, coupled: added to the gradient.
     eps_inside_sqrt : bool
         Divide by √(G + ε) instead of √G + ε.
-    clip_norm, maximize, check_finite
+    clip_norm, clip_value, maximize, check_finite
         See :class:`Optimizer`.
     state_dtype : {None, "bfloat16", "int8"}
         Store the sum in fewer bits; see :class:`Optimizer`.
@@ -73,6 +73,10 @@ class Adagrad(Optimizer):
         "lr": at_least_0, "eps": above_0, "initial_accumulator_value": at_least_0,
         "lr_decay": at_least_0, "weight_decay": at_least_0, "eps_inside_sqrt": boolean,
     }  # fmt: skip
+    _begun: ClassVar = {
+        "initial_accumulator_value": "cannot be changed, for the sums have begun with it; assign "
+        "state[i]['sum'], or make the optimizer again",
+    }  # fmt: skip
 
     def __init__(
         self,
@@ -85,6 +89,7 @@ class Adagrad(Optimizer):
         *,
         eps_inside_sqrt: bool = False,
         clip_norm: float | None = None,
+        clip_value: float | None = None,
         maximize: bool = False,
         check_finite: bool = False,
         state_dtype: str | None = None,
@@ -92,10 +97,13 @@ class Adagrad(Optimizer):
         hyper = {"lr": lr, "eps": eps, "initial_accumulator_value": initial_accumulator_value}
         hyper |= {"lr_decay": lr_decay, "weight_decay": weight_decay}
         hyper["eps_inside_sqrt"] = eps_inside_sqrt
-        super().__init__(params, hyper, clip_norm, maximize, check_finite, state_dtype)
+        super().__init__(
+            params, hyper, clip_norm, maximize, check_finite, state_dtype, clip_value
+        )
 
     def _initial(self, state: str, group: Mapping[str, Any]) -> float:
-        return float(group["initial_accumulator_value"])
+        value: float = group["initial_accumulator_value"]
+        return value
 
     @staticmethod
     def _scalars(hyper: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -43,7 +43,7 @@ class Adam(Optimizer):
     eps_uncorrected : bool
         Add ε to the uncorrected v or √v: :math:`x_t = x_{t-1} - \eta \sqrt{1 - \beta_2^t} /
         (1 - \beta_1^t) \cdot m_t / (\sqrt{v_t} + \varepsilon)`.
-    clip_norm, maximize, check_finite
+    clip_norm, clip_value, maximize, check_finite
         See :class:`Optimizer`.
     state_dtype : {None, "bfloat16", "int8"}
         Store the moments in fewer bits; see :class:`Optimizer`.
@@ -96,6 +96,7 @@ class Adam(Optimizer):
         eps_inside_sqrt: bool = False,
         eps_uncorrected: bool = False,
         clip_norm: float | None = None,
+        clip_value: float | None = None,
         maximize: bool = False,
         check_finite: bool = False,
         state_dtype: str | None = None,
@@ -103,7 +104,9 @@ class Adam(Optimizer):
         hyper = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         hyper |= {"amsgrad": amsgrad, "bias_correction": bias_correction}
         hyper |= {"eps_inside_sqrt": eps_inside_sqrt, "eps_uncorrected": eps_uncorrected}
-        super().__init__(params, hyper, clip_norm, maximize, check_finite, state_dtype)
+        super().__init__(
+            params, hyper, clip_norm, maximize, check_finite, state_dtype, clip_value
+        )
 
     def _state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         return self._slots if group["amsgrad"] else self._slots[:2]
@@ -135,7 +138,7 @@ class AdamW(Adam):
         λ ≥ 0, decoupled: the parameters shrink by ηλ, and the moments do not see it.
     amsgrad, bias_correction, eps_inside_sqrt, eps_uncorrected
         See :class:`Adam`.
-    clip_norm, maximize, check_finite
+    clip_norm, clip_value, maximize, check_finite
         See :class:`Optimizer`.
     state_dtype : {None, "bfloat16", "int8"}
         Store the moments in fewer bits; see :class:`Optimizer`.
@@ -174,6 +177,7 @@ class AdamW(Adam):
         eps_inside_sqrt: bool = False,
         eps_uncorrected: bool = False,
         clip_norm: float | None = None,
+        clip_value: float | None = None,
         maximize: bool = False,
         check_finite: bool = False,
         state_dtype: str | None = None,
@@ -189,6 +193,7 @@ class AdamW(Adam):
             eps_inside_sqrt=eps_inside_sqrt,
             eps_uncorrected=eps_uncorrected,
             clip_norm=clip_norm,
+            clip_value=clip_value,
             maximize=maximize,
             check_finite=check_finite,
             state_dtype=state_dtype,

@@ -39,7 +39,7 @@ class LAMB(Optimizer):
         Whether to divide the moments by 1 - βᵗ.
     eps_inside_sqrt : bool
         Divide by √(v̂ + ε) instead of √v̂ + ε.
-    clip_norm, maximize, check_finite
+    clip_norm, clip_value, maximize, check_finite
         See :class:`Optimizer`.
     state_dtype : {None, "bfloat16", "int8"}
         Store the moments in fewer bits; see :class:`Optimizer`.
@@ -85,13 +85,16 @@ class LAMB(Optimizer):
         *,
         eps_inside_sqrt: bool = False,
         clip_norm: float | None = None,
+        clip_value: float | None = None,
         maximize: bool = False,
         check_finite: bool = False,
         state_dtype: str | None = None,
     ) -> None:
         hyper = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         hyper |= {"bias_correction": bias_correction, "eps_inside_sqrt": eps_inside_sqrt}
-        super().__init__(params, hyper, clip_norm, maximize, check_finite, state_dtype)
+        super().__init__(
+            params, hyper, clip_norm, maximize, check_finite, state_dtype, clip_value
+        )
 
     @staticmethod
     def _scalars(hyper: Mapping[str, Any]) -> tuple[Any, ...]:

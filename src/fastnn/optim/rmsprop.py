@@ -39,7 +39,7 @@ class RMSprop(Optimizer):
         λ ≥ 0, coupled: added to the gradient.
     eps_inside_sqrt : bool
         Divide by √(s - a² + ε) instead of √(s - a²) + ε.
-    clip_norm, maximize, check_finite
+    clip_norm, clip_value, maximize, check_finite
         See :class:`Optimizer`.
     state_dtype : {None, "bfloat16", "int8"}
         Store the states in fewer bits; see :class:`Optimizer`.
@@ -90,13 +90,16 @@ class RMSprop(Optimizer):
         *,
         eps_inside_sqrt: bool = False,
         clip_norm: float | None = None,
+        clip_value: float | None = None,
         maximize: bool = False,
         check_finite: bool = False,
         state_dtype: str | None = None,
     ) -> None:
         hyper = {"lr": lr, "alpha": alpha, "eps": eps, "momentum": momentum, "centered": centered}
         hyper |= {"weight_decay": weight_decay, "eps_inside_sqrt": eps_inside_sqrt}
-        super().__init__(params, hyper, clip_norm, maximize, check_finite, state_dtype)
+        super().__init__(
+            params, hyper, clip_norm, maximize, check_finite, state_dtype, clip_value
+        )
 
     def _state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         needed = (True, group["centered"], group["momentum"] != 0)

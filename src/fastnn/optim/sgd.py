@@ -39,7 +39,7 @@ class SGD(Optimizer):
         λ ≥ 0, coupled: added to the gradient.
     lr_in_velocity : bool
         Whether -ηg stands for g in the velocity and x = x + v, or x = x - ηg + μv with `nesterov`.
-    clip_norm, maximize, check_finite
+    clip_norm, clip_value, maximize, check_finite
         See :class:`Optimizer`.
     state_dtype : {None, "bfloat16", "int8"}
         Store the momentum in fewer bits; see :class:`Optimizer`.
@@ -89,13 +89,16 @@ class SGD(Optimizer):
         *,
         lr_in_velocity: bool = False,
         clip_norm: float | None = None,
+        clip_value: float | None = None,
         maximize: bool = False,
         check_finite: bool = False,
         state_dtype: str | None = None,
     ) -> None:
         hyper = {"lr": lr, "momentum": momentum, "dampening": dampening, "nesterov": nesterov}
         hyper |= {"weight_decay": weight_decay, "lr_in_velocity": lr_in_velocity}
-        super().__init__(params, hyper, clip_norm, maximize, check_finite, state_dtype)
+        super().__init__(
+            params, hyper, clip_norm, maximize, check_finite, state_dtype, clip_value
+        )
 
     def _state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         return () if group["momentum"] == 0 else self._slots
@@ -137,7 +140,7 @@ class NAG(Optimizer):
         μ in [0, 1].
     weight_decay : float
         λ ≥ 0, coupled: g = ∇f + λx.
-    clip_norm, maximize, check_finite
+    clip_norm, clip_value, maximize, check_finite
         See :class:`Optimizer`.
     state_dtype : {None, "bfloat16", "int8"}
         Store the velocity in fewer bits; see :class:`Optimizer`.
@@ -185,12 +188,15 @@ class NAG(Optimizer):
         weight_decay: float = 0,
         *,
         clip_norm: float | None = None,
+        clip_value: float | None = None,
         maximize: bool = False,
         check_finite: bool = False,
         state_dtype: str | None = None,
     ) -> None:
         hyper = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
-        super().__init__(params, hyper, clip_norm, maximize, check_finite, state_dtype)
+        super().__init__(
+            params, hyper, clip_norm, maximize, check_finite, state_dtype, clip_value
+        )
 
     @staticmethod
     def _scalars(hyper: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -207,7 +213,8 @@ class NAG(Optimizer):
         list of ndarray
             One per parameter, of its shape and dtype.
         """
-        return [array.copy() for array in self._table.current()]
+        with self._lock:
+            return [array.copy() for array in self._ready().current()]
 
     def positions(self) -> list[Array]:
         """Return the positions y = x - μv of the textbook form, new arrays.
@@ -222,7 +229,7 @@ class NAG(Optimizer):
         """
         points = []
         for group, array, state in zip(self._group_of, self.lookahead(), self.state, strict=True):
-            mu = self._at(self.groups[group], max(self.t - 1, 0))["momentum"]
+            mu = self._at(self._read[group], max(self.t - 1, 0))["momentum"]
             velocity = unpack("velocity", state["velocity"], state.get("velocity" + SCALE))
             points.append(array - array.dtype.type(mu) * velocity)
         return points

@@ -6,12 +6,17 @@ import numpy as np
 
 from fastnn._typing import Array
 
-__all__ = ["add_forward", "copy_columns", "square_sum"]
+__all__ = ["add_forward", "clip", "copy_columns", "square_sum"]
 
 
 def add_forward(a: Array, b: Array) -> Array:
     """a + b."""
     return a + b
+
+
+def clip(x: Array, limit: float) -> Array:
+    """x within [-limit, limit]; a NaN stays one."""
+    return np.clip(x, -limit, limit)
 
 
 def copy_columns(y: Array, x: Array, cols: int, y_start: int = 0, x_start: int = 0) -> Array:

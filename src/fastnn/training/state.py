@@ -55,8 +55,8 @@ def save_trainer(trainer: Trainer, path: str | PathLike[str]) -> None:
         arrays |= {_CARRIED + name: state for name, state in trainer._carried.states.items()}
         rest = {
             "optimizer": described, "l2": trainer.l2, "l2_on": trainer.l2_on,
-            "clip_norm": trainer.clip_norm, "stateful": trainer.stateful,
-            "rng": trainer.rng.bit_generator.state,
+            "clip_norm": trainer.clip_norm, "clip_value": trainer.clip_value,
+            "stateful": trainer.stateful, "rng": trainer.rng.bit_generator.state,
         }  # fmt: skip
         # numpy scalars among the hyper-parameters become Python's
         save_safetensors(path, arrays, {_KEY: json.dumps(rest, default=lambda v: v.item())})
@@ -76,7 +76,8 @@ def restore_trainer(
         state = dict(saved["optimizer"])
         made_by = state["optimizer"]
         options = {"l2": float(saved["l2"])}
-        options |= {name: saved[name] for name in ("l2_on", "clip_norm", "stateful")}
+        names = ("l2_on", "clip_norm", "clip_value", "stateful")
+        options |= {name: saved[name] for name in names}
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: expected what Trainer.save writes, got a description of the training that "

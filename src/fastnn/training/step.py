@@ -37,8 +37,8 @@ class Stepper:
     """
 
     __slots__ = (
-        "__weakref__", "_carried", "_clip_norm", "_comm", "_l2", "_l2_on", "_last", "_loss",
-        "_model", "_optimizer", "_plans", "_rng", "_stateful", "_trained", "history",
+        "__weakref__", "_carried", "_clip_norm", "_clip_value", "_comm", "_l2", "_l2_on", "_last",
+        "_loss", "_model", "_optimizer", "_plans", "_rng", "_stateful", "_trained", "history",
         "stop_training",
     )  # fmt: skip
 
@@ -51,6 +51,7 @@ class Stepper:
         l2: float = 0.0,
         l2_on: str = "all",
         clip_norm: float | None = None,
+        clip_value: float | None = None,
         comm: Any = None,
         stateful: bool = False,
     ) -> None:
@@ -68,7 +69,8 @@ class Stepper:
                 "whose second direction starts at the end"
             )
         self._l2 = 0.0
-        self.loss, self.l2, self.l2_on, self.clip_norm = loss, l2, l2_on, clip_norm
+        self.loss, self.l2, self.l2_on = loss, l2, l2_on
+        self.clip_norm, self.clip_value = clip_norm, clip_value
         self.optimizer = optimizer
         self.stop_training = False
         self.history = History()
@@ -147,6 +149,17 @@ class Stepper:
         self._clip_norm = clip_norm
 
     @property
+    def clip_value(self) -> float | None:
+        """Largest size of an element of a gradient; counts from the next step on."""
+        return self._clip_value
+
+    @clip_value.setter
+    def clip_value(self, clip_value: float | None) -> None:
+        if clip_value is not None:
+            limit("clip_value", clip_value)
+        self._clip_value = clip_value
+
+    @property
     def optimizer(self) -> Optimizer | None:
         """The optimizer; another one, or None, counts from the next step on."""
         return self._optimizer
@@ -201,8 +214,8 @@ class Stepper:
         """Leave out plans: for pickle and copy.deepcopy."""
         return {
             "model": self._model, "loss": self._loss, "optimizer": self._optimizer, "l2": self._l2,
-            "l2_on": self._l2_on, "clip_norm": self._clip_norm, "comm": self._comm,
-            "stateful": self._stateful,
+            "l2_on": self._l2_on, "clip_norm": self._clip_norm, "clip_value": self._clip_value,
+            "comm": self._comm, "stateful": self._stateful,
             "carried": self._carried.states, "rng": self.rng, "history": self.history,
             "stop_training": self.stop_training,
         }  # fmt: skip
@@ -262,7 +275,7 @@ class Stepper:
                 self._end(model, program)
                 self._update(model)
             else:
-                with Taking(optimizer, True, 1, self._clip_norm) as table:
+                with Taking(optimizer, True, 1, self._clip_norm, self._clip_value) as table:
                     loss = program.step(x, y, sample_weight, table, carried)
                 if program.marked != model.forgets:
                     self._end(model, program)
@@ -287,7 +300,7 @@ class Stepper:
             for parameter in self._model.parameters():
                 parameter.mark_dense()  # rows that other processes have used
         if self._optimizer is not None:
-            with Taking(self._optimizer, True, 1, self._clip_norm) as table:
+            with Taking(self._optimizer, True, 1, self._clip_norm, self._clip_value) as table:
                 table.run()
 
     def _custom_step(self, model: Model, x: Any, y: Any, sample_weight: Any) -> float:

@@ -56,6 +56,9 @@ class Trainer(Stepper):
     clip_norm : float, optional
         Largest norm of all gradients together; larger ones are scaled down. It goes before the
         optimizer's own.
+    clip_value : float, optional
+        Largest size of an element of a gradient; larger ones are brought to it, before `clip_norm`.
+        It goes before the optimizer's own.
     stateful : bool
         Whether recurrent layers start a batch in the state in which they ended the one before:
         sequence j of a batch continues sequence j of the last one, and gradients end at the
@@ -67,7 +70,7 @@ class Trainer(Stepper):
 
     Attributes
     ----------
-    model, loss, optimizer, l2, l2_on, clip_norm, comm, stateful
+    model, loss, optimizer, l2, l2_on, clip_norm, clip_value, comm, stateful
         As given; `loss` is resolved.
     stop_training : bool
         Set by callbacks to end `fit` after the present epoch.
@@ -306,7 +309,7 @@ class Trainer(Stepper):
             if program.class_weight is not None:
                 program.class_weight[...] = self._loss.class_weight
             carried = self._carried.arrays(program, batch_size) if self.stateful else None
-            with Taking(optimizer, True, count, self.clip_norm) as table:
+            with Taking(optimizer, True, count, self.clip_norm, self.clip_value) as table:
                 try:
                     return program.steps(x, y, weight, rows, batch_size, table, carried)
                 finally:
@@ -423,9 +426,9 @@ class Trainer(Stepper):
         """Write all that a resumed training needs to a safetensors file.
 
         That is the model's parameters and buffers, the states, step counts and hyper-parameters of
-        the optimizer, `l2`, `l2_on`, `clip_norm`, all random states and the state of sequences that
-        go on. Schedules, which are functions, and the loss are given anew to `restore`. An existing
-        file is replaced only by a complete one.
+        the optimizer, `l2`, `l2_on`, `clip_norm`, `clip_value`, all random states and the state of
+        sequences that go on. Schedules, which are functions, and the loss are given anew to
+        `restore`. An existing file is replaced only by a complete one.
 
         Parameters
         ----------

@@ -26,20 +26,76 @@ static ptrdiff_t segment_at(const fastnn_update *u, ptrdiff_t at) {
     return low;
 }
 
+/* Room for up to a chunk of a gradient, in whole vectors. */
+typedef struct {
+    _Alignas(64) char bytes[CHUNK * sizeof(double) + 64];
+} piece;
+
+/* Returns p[1] for a kernel that reads elements [from, to) of a gradient, up to a chunk, within
+ * clip_value: they are in `room`. */
+static void *clip(const fastnn_update *u, const fastnn_segment *s, ptrdiff_t from, ptrdiff_t to,
+                  piece *room) {
+    const fastnn_rule *rule = &u->rules[s->rule];
+    fastnn_args args = {{room->bytes - from * rule->gradient_bytes, s->p[1]}, .s = {u->clip_value}};
+    rule->clip(&args, from, to, NULL);
+    return args.p[0];
+}
+
+/* Adds to `sums` those of elements [from, to) of a gradient. Squares are of what clip_value leaves;
+ * whether all is finite is asked of the gradient itself. */
+static void square_clipped(const fastnn_update *u, const fastnn_segment *s, double *sums,
+                           ptrdiff_t from, ptrdiff_t to) {
+    piece room;
+    for (ptrdiff_t border; from < to; from = border) {
+        double own[2] = {0}, within[2] = {0};
+        border = smaller(from + CHUNK, to);
+        fastnn_args args = {{own, s->p[1]}};
+        u->rules[s->rule].square_sum(&args, from, border, NULL);
+        args.p[0] = within;
+        args.p[1] = clip(u, s, from, border, &room);
+        u->rules[s->rule].square_sum(&args, from, border, NULL);
+        sums[0] += within[0];
+        sums[1] += own[1];
+    }
+}
+static void square(const fastnn_update *u, const fastnn_segment *s, double *sums, ptrdiff_t from,
+                   ptrdiff_t to) {
+    fastnn_args args = {{sums, s->p[1]}};
+    if (u->clip_value < INFINITY)
+        square_clipped(u, s, sums, from, to);
+    else
+        u->rules[s->rule].square_sum(&args, from, to, NULL);
+}
+
+/* Runs a rule over elements [from, to), their gradients within clip_value. */
+static void step_clipped(const fastnn_update *u, const fastnn_segment *s, fastnn_args *args,
+                         ptrdiff_t from, ptrdiff_t to) {
+    piece room;
+    for (ptrdiff_t border; from < to; from = border) {
+        border = smaller(from + CHUNK, to);
+        args->p[1] = clip(u, s, from, border, &room);
+        u->rules[s->rule].step(args, from, border, NULL);
+    }
+}
+static void step(const fastnn_update *u, const fastnn_segment *s, fastnn_args *args, ptrdiff_t from,
+                 ptrdiff_t to) {
+    if (u->clip_value < INFINITY)
+        step_clipped(u, s, args, from, to);
+    else
+        u->rules[s->rule].step(args, from, to, NULL);
+}
+
 /* Sums the squares of the gradients, chunk by chunk. */
 static void square_chunks(fastnn_update *u, ptrdiff_t begin, ptrdiff_t end) {
-    fastnn_args args = {0};
     ptrdiff_t i = segment_at(u, begin * CHUNK);
     for (ptrdiff_t chunk = begin; chunk < end; chunk++) {
         ptrdiff_t from = chunk * CHUNK, to = from + CHUNK;
         double *sums = u->sums + 2 * chunk;
         sums[0] = sums[1] = 0;
-        args.p[0] = sums;
         for (; i < u->segment_count && u->segments[i].first < to; i++) {
             const fastnn_segment *s = &u->segments[i];
             ptrdiff_t last = smaller(to - s->first, s->n);
-            args.p[1] = s->p[1];
-            u->rules[s->rule].square_sum(&args, larger(from - s->first, 0), last, NULL);
+            square(u, s, sums, larger(from - s->first, 0), last);
             if (last < s->n) break;
         }
     }
@@ -55,22 +111,20 @@ static ptrdiff_t row_at(const fastnn_segment *s, ptrdiff_t k) {
 
 /* The same sums for the rows of the sparse segments, each by one thread. */
 static void square_rows(fastnn_update *u, int thread, int threads) {
-    fastnn_args args = {0};
     for (ptrdiff_t i = thread; i < u->sparse_count; i += threads) {
         const fastnn_segment *s = &u->segments[u->segment_count + i];
         double *sums = u->sums + 2 * (fastnn_update_chunks(u->elements) + i);
         sums[0] = sums[1] = 0;
-        args.p[0] = sums;
-        args.p[1] = s->p[1];
         for (ptrdiff_t k = 0; k < row_count(s); k++) {
             const ptrdiff_t from = row_at(s, k) * s->row_size;
-            u->rules[s->rule].square_sum(&args, from, from + s->row_size, NULL);
+            square(u, s, sums, from, from + s->row_size);
         }
     }
 }
 
 /* Adds up the chunks' sums; every thread does, and gets the same. Returns the factor that
- * brings the norm within clip_norm, or -1 if the step must not be taken. */
+ * brings the norm within clip_norm, NaN for a norm that is none, or -1 if the step must not be
+ * taken. */
 static double clip_factor(fastnn_update *u, int thread) {
     double squares = 0, finite = 0;
     ptrdiff_t count = fastnn_update_chunks(u->elements) + u->sparse_count;
@@ -85,7 +139,7 @@ static double clip_factor(fastnn_update *u, int thread) {
         u->failed = failed;
     }
     if (failed) return -1;
-    return norm > u->clip_norm ? u->clip_norm / norm : 1;
+    return norm <= u->clip_norm ? 1 : u->clip_norm / norm;
 }
 
 static const double *scalars(const fastnn_update *u, ptrdiff_t rule) {
@@ -121,7 +175,7 @@ static void step_pieces(const fastnn_update *u, const fastnn_segment *s, fastnn_
         double *norms = u->norms + 2 * (s->slot + chunk - s->first / CHUNK);
         norms[0] = norms[1] = 0;
         args->p[FASTNN_UPDATE_NORMS] = norms;
-        rule->step(args, from, border, NULL);
+        step(u, s, args, from, border);
         from = border;
     }
     if (within_chunk(s)) {
@@ -159,8 +213,8 @@ static void update_range(const fastnn_update *u, ptrdiff_t begin, ptrdiff_t end,
             if (finish) continue;
             ptrdiff_t middle =
                 from + head(rule, (char *)s->p[0] + from * rule->item_bytes, to - from);
-            if (from < middle) rule->step(&args, from, middle, NULL);
-            rule->step(&args, middle, to, NULL);
+            if (from < middle) step(u, s, &args, from, middle);
+            step(u, s, &args, middle, to);
         } else if (!finish) {
             step_pieces(u, s, &args, from, to);
         } else if (!within_chunk(s)) {
@@ -183,7 +237,7 @@ static void update_rows(const fastnn_update *u, int thread, int threads, double 
         args.n[1] = s->first;
         for (ptrdiff_t k = count * thread / threads; k < end; k++) {
             const ptrdiff_t from = row_at(s, k) * s->row_size;
-            u->rules[s->rule].step(&args, from, from + s->row_size, NULL);
+            step(u, s, &args, from, from + s->row_size);
         }
     }
 }

@@ -12,8 +12,8 @@
  *     }
  *
  *   squares   (only with clip_norm or check_finite) each thread sums the squares of its share;
- *   step      the rule: one pass over parameters, gradients and states, the gradients scaled by
- *             the clipping factor on the way;
+ *   step      the rule: one pass over parameters, gradients and states, the gradients clipped and
+ *             scaled by the clipping factor on the way;
  *   finish    (only for LAMB) the parameters, once the norms of whole tensors are known.
  *
  * Sums are kept per chunk and added in order: the result has the same bits for any number of
@@ -61,6 +61,8 @@ typedef struct {
     fastnn_kernel step;
     fastnn_kernel finish;     /* LAMB's second half; NULL for the others */
     fastnn_kernel square_sum; /* of the gradient's dtype */
+    fastnn_kernel clip;       /* of the gradient's dtype */
+    ptrdiff_t gradient_bytes; /* of an element of the gradient */
     ptrdiff_t item_bytes;     /* of an element; 0 where ranges must begin at whole blocks */
 } fastnn_rule;
 
@@ -75,6 +77,7 @@ typedef struct {
     ptrdiff_t step;        /* which of the steps is next */
     ptrdiff_t t;           /* steps that were taken before the first of them */
     double clip_norm;      /* largest norm of all gradients together; infinite for no limit */
+    double clip_value;     /* largest size of an element of one, before that; infinite for none */
     int check_finite;      /* write nothing and set `failed` if a gradient is not finite */
     int has_finish;        /* some rule has a second half */
     double *sums;          /* (chunks + sparse_count, 2): squares; 0 or NaN if one is not finite */
