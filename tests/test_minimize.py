@@ -6,7 +6,9 @@ import pytest
 import fastnn
 from fastnn.optim import minimize, scipy_method
 
-NAMES = ["sgd", "nag", "adagrad", "rmsprop", "adam", "adamw", "lamb"]
+from .optimizers import RULES
+
+NAMES = [str(rule).lower() for rule in RULES]
 
 
 def bowl(x):

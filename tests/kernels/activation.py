@@ -94,6 +94,7 @@ EXP = Activation("exp")  # has no gradient of its own
 ACTIVATIONS = [
     Activation("relu", 0),
     Activation("leaky_relu", 1, {"negative_slope": 0.3}),
+    Activation("elu", options={"alpha": 1.25}),
     Activation("sigmoid"),
     Activation("tanh"),
     # the twins are ∞ · 0 at -∞ and, far out, no better than the rounding of x² / 2 in double

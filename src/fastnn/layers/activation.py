@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastnn._door.numbers import at_least_0, choice
 from fastnn.layers.base import Layer, option, rows_and_columns
 
-__all__ = ["GELU", "LeakyReLU", "LogSoftmax", "ReLU", "SiLU", "Sigmoid", "Softmax", "Tanh"]
+__all__ = ["ELU", "GELU", "LeakyReLU", "LogSoftmax", "ReLU", "SiLU", "Sigmoid", "Softmax", "Tanh"]
 
 
 def _approximate(name, value):
@@ -81,6 +81,35 @@ class LeakyReLU(_Activation):
 
     def __repr__(self):
         return f"LeakyReLU({self.negative_slope})"
+
+
+class ELU(_Activation):
+    """Exponential linear unit: x where positive, alpha * (exp(x) - 1) elsewhere (arXiv 1511.07289).
+
+    Parameters
+    ----------
+    alpha : float
+        Finite and at least 0, so that the output's sign tells the input's.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `alpha` is no number, negative or not finite.
+    """
+
+    _kernel = "elu"
+    alpha = option(at_least_0)
+
+    @property
+    def _alpha(self):
+        return self.alpha
+
+    def __init__(self, alpha=1.0, *, dtype=None, rng=None):
+        super().__init__(dtype=dtype, rng=rng)
+        self.alpha = alpha
+
+    def __repr__(self):
+        return f"ELU({self.alpha})"
 
 
 class Sigmoid(_Activation):

@@ -12,9 +12,9 @@ from fastnn._kernels.door import floats, output, rows
 from fastnn._typing import Array
 
 __all__ = [
-    "exp", "gelu", "gelu_backward", "leaky_relu", "leaky_relu_backward", "log_softmax",
-    "log_softmax_backward", "relu", "relu_backward", "sigmoid", "sigmoid_backward", "silu",
-    "silu_backward", "softmax", "softmax_backward", "tanh", "tanh_backward",
+    "elu", "elu_backward", "exp", "gelu", "gelu_backward", "leaky_relu", "leaky_relu_backward",
+    "log_softmax", "log_softmax_backward", "relu", "relu_backward", "sigmoid", "sigmoid_backward",
+    "silu", "silu_backward", "softmax", "softmax_backward", "tanh", "tanh_backward",
 ]
 
 
@@ -30,6 +30,7 @@ class Activation(NamedTuple):
 ACTIVATIONS = {
     "relu": Activation(),
     "leaky_relu": Activation(0.01),
+    "elu": Activation(1.0),
     "sigmoid": Activation(),
     "tanh": Activation(),
     "gelu": Activation(saves_input=True),
@@ -230,6 +231,67 @@ def leaky_relu_backward(
     """
     slope = at_least_0("negative_slope", negative_slope)
     return _backward("leaky_relu_backward", dy, saved, out, slope)
+
+
+def elu(x: ArrayLike, alpha: float = 1.0, *, out: Array | None = None) -> Array:
+    """Return x where x > 0, else alpha (e^x - 1) (Clevert, Unterthiner and Hochreiter 2015).
+
+    Parameters
+    ----------
+    x : array_like, any shape
+    alpha : float
+        At least 0, so that the output's sign is that of x.
+    out : ndarray, shape of `x`, optional
+        Where to put the result; may be `x` itself.
+
+    Returns
+    -------
+    ndarray, shape of `x`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; see :mod:`fastnn.ops`.
+
+    Examples
+    --------
+    >>> elu([-1.0, 2.0])
+    array([-0.63212056,  2.        ])
+    """
+    return _forward("elu_forward", x, out, at_least_0("alpha", alpha))
+
+
+def elu_backward(
+    dy: ArrayLike, saved: ArrayLike, alpha: float = 1.0, *, out: Array | None = None
+) -> Array:
+    """Return the gradient of :func:`elu` from its output: dy where y > 0, else dy (y + alpha).
+
+    Parameters
+    ----------
+    dy : array_like, any shape
+        Gradient of the loss with respect to the output.
+    saved : array_like, shape of `dy`
+        The output of :func:`elu`.
+    alpha : float
+        As given to :func:`elu`.
+    out : ndarray, shape of `dy`, optional
+        Where to put the result; may be `dy` or `saved` itself.
+
+    Returns
+    -------
+    ndarray, shape of `dy`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; see :mod:`fastnn.ops`.
+
+    Examples
+    --------
+    >>> elu_backward([1.0, 1.0], saved=elu([-1.0, 2.0]))
+    array([0.36787944, 1.        ])
+    """
+    return _backward("elu_backward", dy, saved, out, at_least_0("alpha", alpha))
 
 
 def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:

@@ -30,8 +30,8 @@ def linear(
     weight : array_like, shape (out, in)
     bias : array_like, shape (out,), optional
     activation : str, optional
-        What to apply to y: ``"relu"``, ``"leaky_relu"``, ``"sigmoid"``, ``"tanh"``, ``"gelu"``,
-        ``"gelu_tanh"``, ``"silu"``, ``"softmax"`` or ``"log_softmax"``.
+        What to apply to y: the name of an activation of :mod:`fastnn.ops`, such as ``"relu"``, with
+        its options as they are by default, or ``"gelu_tanh"``.
     out : ndarray, shape (..., out), optional
         Array of the result's shape and dtype to put it in; may not overlap an argument.
 

@@ -9,10 +9,11 @@ import numpy as np
 from fastnn._typing import Array
 
 __all__ = [
-    "exp_forward", "gelu_backward", "gelu_forward", "gelu_tanh_backward", "gelu_tanh_forward",
-    "leaky_relu_backward", "leaky_relu_forward", "log_softmax_backward", "log_softmax_forward",
-    "relu_backward", "relu_forward", "sigmoid_backward", "sigmoid_forward", "silu_backward",
-    "silu_forward", "softmax_backward", "softmax_forward", "tanh_backward", "tanh_forward",
+    "elu_backward", "elu_forward", "exp_forward", "gelu_backward", "gelu_forward",
+    "gelu_tanh_backward", "gelu_tanh_forward", "leaky_relu_backward", "leaky_relu_forward",
+    "log_softmax_backward", "log_softmax_forward", "relu_backward", "relu_forward",
+    "sigmoid_backward", "sigmoid_forward", "silu_backward", "silu_forward", "softmax_backward",
+    "softmax_forward", "tanh_backward", "tanh_forward",
 ]
 
 
@@ -39,6 +40,16 @@ def leaky_relu_forward(x: Array, negative_slope: float = 0.01) -> Array:
 def leaky_relu_backward(dy: Array, y: Array, negative_slope: float = 0.01) -> Array:
     """dy where y > 0, else negative_slope dy."""
     return np.where(y > 0, dy, negative_slope * dy)
+
+
+def elu_forward(x: Array, alpha: float = 1.0) -> Array:
+    """x where x > 0, else alpha (e^x - 1) (Clevert, Unterthiner and Hochreiter 2015)."""
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+
+
+def elu_backward(dy: Array, y: Array, alpha: float = 1.0) -> Array:
+    """dy where y > 0, else dy (y + alpha), which is dy alpha e^x."""
+    return np.where(y > 0, dy, dy * (y + alpha))
 
 
 def sigmoid_forward(x: Array) -> Array:

@@ -4,9 +4,10 @@
  * Largest error over the whole range, in units in the last place (float over every input,
  * double over random ones), with or without a fused multiply-add:
  *
- *   vexp, vlog, vtanh, vsigmoid   2      vgelu, vgelu_tanh, vsilu   4
+ *   vexp, vexpm1, vlog, vtanh, vsigmoid   2
+ *   vgelu, vgelu_tanh, vsilu              4
  *
- * The slopes (derivatives) of the last three are as good relative to the larger of their two
+ * The slopes (derivatives) of those with 4 are as good relative to the larger of their two
  * terms: they have a zero near which no formula in `real` is relatively accurate.
  *
  * Polynomials and rationals are minimax fits (Remez). */
@@ -119,6 +120,13 @@ INLINE vec FN(vexp)(vec x) {
     const real low = FASTNN_DOUBLE ? -1418 : -176, high = FASTNN_DOUBLE ? 710 : 89;
     vec n, r = FN(reduce)(FN(min)(VEC(high), FN(max)(VEC(low), x)), &n);
     return FN(scale)(VEC(1) + FN(expm1_reduced)(r), n);
+}
+
+/* e^x - 1 for x <= 88 (double: 709); below -40 it is -1 */
+INLINE vec FN(vexpm1)(vec x) {
+    vec n, r = FN(reduce)(FN(max)(VEC(-40), x), &n), power = FN(power_of_two)(n);
+    vec y = (power - VEC(1)) + power * FN(expm1_reduced)(r);
+    return (vec)((ivec)y | ((ivec)x & (ivec)VEC(-0.0)));
 }
 
 /* log(1 + f) + k ln 2 for sqrt(1/2) - 1 <= f <= sqrt(2) - 1 and integers k, from
