@@ -71,7 +71,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> str:
     if name == "__version__":  # read when asked for: it takes as long as half the import
         from importlib.metadata import version
 

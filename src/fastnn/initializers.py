@@ -475,7 +475,8 @@ def get(init: str | Initializer) -> Initializer:
         return init
     if not isinstance(init, str):
         raise TypeError(f"init: expected a name or a callable, got {init!r}")
-    return globals()[choice("init", init, sorted(set(__all__) - {"get"}))]
+    found: Initializer = globals()[choice("init", init, sorted(set(__all__) - {"get"}))]
+    return found
 
 
 def _fans(shape: Shape) -> tuple[int, int]:

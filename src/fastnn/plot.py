@@ -425,7 +425,8 @@ def dead_units(model: Any, x: ArrayLike, ax: Axes | None = None) -> Axes:
 
 def new_axes(figsize: tuple[float, float] = (6.4, 4.0)) -> Axes:
     """Return the axes of a new figure."""
-    return _subplots(1, 1, figsize=figsize)[1].item()
+    axes: Axes = _subplots(1, 1, figsize=figsize)[1].item()
+    return axes
 
 
 def _subplots(rows: int, columns: int, **options: Any) -> tuple[Figure, np.ndarray]:

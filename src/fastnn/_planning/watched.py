@@ -39,7 +39,7 @@ class Watched:
     """Something whose changes others must learn of; they are held weakly."""
 
     __slots__ = ()
-    _watchers: WeakSet[Any] | None
+    _watchers: Any  # a WeakSet or None, in a slot of the subclass or in its __dict__
 
     def watch(self, watcher: Watcher) -> None:
         """Tell `watcher` of all changes to come."""
