@@ -24,8 +24,7 @@ from math import prod, sqrt
 import numpy as np
 from numpy.typing import DTypeLike
 
-from fastnn._door.numbers import at_least_0, choice, float_dtype, generator
-from fastnn._door.numbers import shape as _shape
+from fastnn._door.numbers import at_least_0, choice, float_dtype, generator, shape as _shape
 from fastnn._typing import Array, Rng
 
 __all__ = [

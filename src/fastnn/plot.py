@@ -139,7 +139,7 @@ def activations(names: Sequence[str] | None = None) -> Figure:
     """
     known = {
         name: activation for name, activation in ACTIVATIONS.items()
-        if not activation.by_row and name in ops.__all__
+        if not activation.by_row and hasattr(ops, name)
     }  # fmt: skip
     names = tuple(known) if names is None else names
     if not names:

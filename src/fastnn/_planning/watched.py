@@ -26,13 +26,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_open_locks)
 
 class Watcher(Protocol):
-    """Who has captured something that may be changed: a model, or the table of an optimizer."""
+    """Who has captured something that may be changed: a model, a trainer, an optimizer's table.
+
+    Those who watch a parameter also have `forgotten`, called when its gradient has been.
+    """
 
     def invalidate(self) -> None:
         """Read it again before the next run."""
-
-    def forgotten(self) -> None:
-        """Note that the gradient of a parameter has been forgotten."""
 
 
 class Watched:
