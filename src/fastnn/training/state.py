@@ -75,7 +75,7 @@ def restore_trainer(
         rng.bit_generator.state = saved["rng"]
         state = dict(saved["optimizer"])
         made_by = state["optimizer"]
-        options = {"l2": float(saved["l2"])}
+        options: dict[str, Any] = {"l2": float(saved["l2"])}
         options |= {name: saved[name] for name in ("l2_on", "clip_norm", "stateful")}
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
