@@ -15,65 +15,78 @@ Examples
 True
 """
 
+from typing import TYPE_CHECKING
+
 from fastnn import (
-    analysis,
-    callbacks,
-    initializers,
-    layers,
-    losses,
-    ops,
-    optim,
-    plot,
-    preprocessing,
-    reference,
-    schedules,
-    solvers,
+    analysis as analysis,
+    callbacks as callbacks,
+    initializers as initializers,
+    layers as layers,
+    losses as losses,
+    ops as ops,
+    optim as optim,
+    plot as plot,
+    preprocessing as preprocessing,
+    reference as reference,
+    schedules as schedules,
+    solvers as solvers,
 )
-from fastnn._kernels.core import get_num_threads, set_num_threads
-from fastnn.callbacks import CSVLogger, EarlyStopping, ModelCheckpoint, TerminateOnNaN
-from fastnn.config import show_config
+from fastnn._kernels.core import (
+    get_num_threads as get_num_threads,
+    set_num_threads as set_num_threads,
+)
+from fastnn.callbacks import (
+    CSVLogger as CSVLogger,
+    EarlyStopping as EarlyStopping,
+    ModelCheckpoint as ModelCheckpoint,
+    TerminateOnNaN as TerminateOnNaN,
+)
+from fastnn.config import show_config as show_config
 from fastnn.layers import *  # noqa: F403
-from fastnn.layers import __all__ as _layers
-from fastnn.safetensors import load_safetensors, save_safetensors
-from fastnn.solvers.objective import objective
-from fastnn.training import History, Trainer
+from fastnn.safetensors import (
+    load_safetensors as load_safetensors,
+    save_safetensors as save_safetensors,
+)
+from fastnn.solvers.objective import objective as objective
+from fastnn.training import History as History, Trainer as Trainer
 
-__all__ = [
-    *_layers,
-    "CSVLogger",
-    "EarlyStopping",
-    "History",
-    "ModelCheckpoint",
-    "TerminateOnNaN",
-    "Trainer",
-    "analysis",
-    "callbacks",
-    "get_num_threads",
-    "initializers",
-    "layers",
-    "load_safetensors",
-    "losses",
-    "objective",
-    "ops",
-    "optim",
-    "plot",
-    "preprocessing",
-    "reference",
-    "save_safetensors",
-    "schedules",
-    "set_num_threads",
-    "show_config",
-    "solvers",
-]
+if TYPE_CHECKING:
+    __version__: str
+else:  # type checkers read literal lists alone, and the imports
+    __all__ = [
+        *layers.__all__,
+        "CSVLogger",
+        "EarlyStopping",
+        "History",
+        "ModelCheckpoint",
+        "TerminateOnNaN",
+        "Trainer",
+        "analysis",
+        "callbacks",
+        "get_num_threads",
+        "initializers",
+        "layers",
+        "load_safetensors",
+        "losses",
+        "objective",
+        "ops",
+        "optim",
+        "plot",
+        "preprocessing",
+        "reference",
+        "save_safetensors",
+        "schedules",
+        "set_num_threads",
+        "show_config",
+        "solvers",
+    ]
 
+    def __dir__():
+        return __all__
 
-def __dir__() -> list[str]:
-    return __all__
+    def __getattr__(name):
+        if name == "__version__":  # read when asked for: it takes as long as half the import
+            from importlib.metadata import version
 
-
-def __getattr__(name):
-    if name == "__version__":  # read when asked for: it takes as long as half the import
-        from importlib.metadata import version
-
-        return version("fastnn-cpu")
-    raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
+            return version("fastnn-cpu")
+        raise AttributeError(f"module 'fastnn' has no attribute {name!r}")

@@ -10,7 +10,7 @@ import numpy as np
 from fastnn._kernels import core
 
 
-def show_config():
+def show_config() -> None:
     """Print version, instruction set and threads.
 
     Examples

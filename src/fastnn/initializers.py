@@ -24,8 +24,7 @@ from math import prod, sqrt
 import numpy as np
 from numpy.typing import DTypeLike
 
-from fastnn._door.numbers import at_least_0, choice, float_dtype, generator
-from fastnn._door.numbers import shape as _shape
+from fastnn._door.numbers import at_least_0, choice, float_dtype, generator, shape as _shape
 from fastnn._typing import Array, Rng
 
 __all__ = [
@@ -475,7 +474,8 @@ def get(init: str | Initializer) -> Initializer:
         return init
     if not isinstance(init, str):
         raise TypeError(f"init: expected a name or a callable, got {init!r}")
-    return globals()[choice("init", init, sorted(set(__all__) - {"get"}))]
+    found: Initializer = globals()[choice("init", init, sorted(set(__all__) - {"get"}))]
+    return found
 
 
 def _fans(shape: Shape) -> tuple[int, int]:

@@ -139,7 +139,7 @@ def activations(names: Sequence[str] | None = None) -> Figure:
     """
     known = {
         name: activation for name, activation in ACTIVATIONS.items()
-        if not activation.by_row and name in ops.__all__
+        if not activation.by_row and hasattr(ops, name)
     }  # fmt: skip
     names = tuple(known) if names is None else names
     if not names:
@@ -425,7 +425,8 @@ def dead_units(model: Any, x: ArrayLike, ax: Axes | None = None) -> Axes:
 
 def new_axes(figsize: tuple[float, float] = (6.4, 4.0)) -> Axes:
     """Return the axes of a new figure."""
-    return _subplots(1, 1, figsize=figsize)[1].item()
+    axes: Axes = _subplots(1, 1, figsize=figsize)[1].item()
+    return axes
 
 
 def _subplots(rows: int, columns: int, **options: Any) -> tuple[Figure, np.ndarray]:

@@ -201,7 +201,8 @@ def step_decay(initial: float, factor: float, every: int) -> Schedule:
 
 
 def _step_decay(t: float, initial: float, factor: float, every: int) -> float:
-    return initial * factor ** (t // every)
+    rate: float = initial * factor ** (t // every)
+    return rate
 
 
 def linear(start: float, end: float, steps: int) -> Schedule:
@@ -396,7 +397,8 @@ def _cyclic(
     cycle, rest = divmod(t, step_size_up + step_size_down)
     height = min(rest / step_size_up, 1 - (rest - step_size_up) / step_size_down)
     amplitude = {"triangular": 1.0, "triangular2": 0.5**cycle, "exp_range": gamma**t}[mode]
-    return base + (peak - base) * height * amplitude
+    rate: float = base + (peak - base) * height * amplitude
+    return rate
 
 
 def one_cycle(

@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -7,7 +7,31 @@ _Array = np.ndarray[Any, Any]
 
 def as_input(obj: Any, name: str, dtype: np.dtype[Any] | None = None) -> _Array: ...
 def ready(x: Any, dtype: np.dtype[Any]) -> bool: ...
-def floats(names: tuple[str, ...], *arrays: Any, optional: int = 0) -> tuple[Any, ...]: ...
+@overload
+def floats(
+    names: tuple[str, ...], *arrays: Any, optional: Literal[0] = 0
+) -> tuple[_Array, ...]: ...
+@overload
+def floats(
+    names: tuple[str, ...], a: Any, b: Any, c: Any, /, *, optional: Literal[1]
+) -> tuple[_Array, _Array, _Array | None]: ...
+@overload
+def floats(
+    names: tuple[str, ...], a: Any, b: Any, c: Any, /, *, optional: Literal[2]
+) -> tuple[_Array, _Array | None, _Array | None]: ...
+@overload
+def floats(
+    names: tuple[str, ...], a: Any, b: Any, c: Any, d: Any, e: Any, /, *, optional: Literal[1]
+) -> tuple[_Array, _Array, _Array, _Array, _Array | None]: ...
+@overload
+def floats(
+    names: tuple[str, ...], a: Any, b: Any, c: Any, d: Any, e: Any, /, *, optional: Literal[2]
+) -> tuple[_Array, _Array, _Array, _Array | None, _Array | None]: ...
+@overload
+def floats(
+    names: tuple[str, ...], a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, /, *,
+    optional: Literal[1],
+) -> tuple[_Array, _Array, _Array, _Array, _Array, _Array | None]: ...
 def linear_shapes(x: _Array, weight: _Array) -> tuple[int, int, int, tuple[int, ...]]: ...
 def product(
     a: Any, b: Any, out: Any

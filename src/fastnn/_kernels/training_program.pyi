@@ -25,11 +25,11 @@ class TrainingProgram(Program):
     ) -> None: ...
     def set_l2(self, l2: float) -> None: ...
     def accepts(self, x: Any, target: Any, weight: Any) -> bool: ...
-    def step(
+    def step(  # with arrays that it accepts
         self,
-        x: np.ndarray[Any, Any],
-        target: np.ndarray[Any, Any],
-        weight: np.ndarray[Any, Any] | None = None,
+        x: Any,
+        target: Any,
+        weight: Any = None,
         update: UpdateTable | None = None,
         carried: dict[str, Any] | None = None,
     ) -> float: ...

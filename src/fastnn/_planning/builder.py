@@ -8,12 +8,14 @@ attaches them to the matrix product before them, and assigns the memory.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from math import prod
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from weakref import ref
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from fastnn._kernels.core import Contract, contract
 from fastnn._kernels.program import (
@@ -23,6 +25,12 @@ from fastnn._kernels.program import (
     RowCount,
     Scalar,
 )
+from fastnn._typing import Array, Shape
+
+if TYPE_CHECKING:
+    from fastnn.layers.base import Layer
+    from fastnn.layers.model import Model
+    from fastnn.layers.parameter import Parameter
 
 __all__ = [
     "BACKWARD", "FORWARD", "GRADIENT", "ITEMS", "ROWS", "SERIAL", "Builder", "Operation",
@@ -50,18 +58,26 @@ class Value:
 
     __slots__ = ("_grad", "base", "dtype", "name", "part", "shape", "slot", "storage")
 
-    def __init__(self, name, shape, dtype, slot=None, base=None):
+    def __init__(
+        self,
+        name: str,
+        shape: Iterable[int],
+        dtype: DTypeLike,
+        slot: str | None = None,
+        base: Value | None = None,
+    ) -> None:
         self.name, self.shape, self.dtype = name, tuple(shape), np.dtype(dtype)
-        self.slot, self.base, self.storage = slot, base, None
-        self._grad, self.part = None, 0
+        self.slot, self.base, self.part = slot, base, 0
+        self.storage: Storage | None = None
+        self._grad: Value | None = None
 
     @property
-    def root(self):
+    def root(self) -> Value:
         """The value that owns the memory: itself, unless this is a reshaped view."""
         return self.base.root if self.base is not None else self
 
     @property
-    def grad(self):
+    def grad(self) -> Value:
         if self._grad is None:
             if self.base is not None:
                 self._grad = Value(f"d{self.name}", self.shape, self.dtype, base=self.base.grad)
@@ -70,15 +86,15 @@ class Value:
         return self._grad
 
     @property
-    def size(self):
+    def size(self) -> int:
         """Elements per sample."""
         return prod(self.shape)
 
     @property
-    def row_bytes(self):
+    def row_bytes(self) -> int:
         return self.size * self.dtype.itemsize
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         shape = ", ".join(["batch", *map(str, self.shape)])
         return f"{self.name} ({shape})"
 
@@ -88,7 +104,7 @@ class Storage:
 
     __slots__ = ("bytes", "row_bytes")
 
-    def __init__(self, row_bytes, size=0):
+    def __init__(self, row_bytes: int, size: int = 0) -> None:
         self.row_bytes, self.bytes = row_bytes, size
 
 
@@ -99,16 +115,19 @@ class Room:
     """
 
     __slots__ = ("dtype", "name", "shape", "storage")
-    slot = None
+    slot: None = None
 
-    def __init__(self, name, size, dtype):
+    def __init__(self, name: str, size: int, dtype: DTypeLike) -> None:
         self.name, self.shape, self.dtype = name, (size,), np.dtype(dtype)
         self.storage = Storage(0, size * self.dtype.itemsize)
 
     @property
-    def root(self):
+    def root(self) -> Room:
         return self
 
+
+# What an operation gets: symbolic, or an array of a layer's own.
+Pointer: TypeAlias = Value | Room | Array | None
 
 # What a function in Python promises: one output, and a place of its own for it.
 PYTHON = Contract(1, 0, 1, 0, False, False, False, True)
@@ -122,35 +141,46 @@ class Operation:
         "parameters", "pointers", "python", "scalars", "scope", "sizes", "split", "stage", "then",
     )
 
-    def __init__(self, stage, kernel, pointers, sizes, scalars, split, items, scope, python=None):
+    def __init__(
+        self,
+        stage: str,
+        kernel: str,
+        pointers: Iterable[Pointer],
+        sizes: Iterable[int | RowCount],
+        scalars: Iterable[float | Scalar],
+        split: str,
+        items: int,
+        scope: str,
+        python: Callable[..., None] | None = None,
+    ) -> None:
         self.stage, self.kernel, self.scope, self.python = stage, kernel, scope, python
         self.pointers, self.sizes, self.scalars = list(pointers), tuple(sizes), tuple(scalars)
         self.split, self.items = split, items
         self.contract = PYTHON if python is not None else contract(kernel)
         self.accumulate = False  # adds to its output in every run
         self.parameters = False  # writes gradients of parameters
-        self.then = None
+        self.then: Operation | None = None
 
     @property
-    def outputs(self):
+    def outputs(self) -> list[Pointer]:
         """The pointers that are written, which come first."""
         return self.pointers[: self.contract.outputs]
 
     @property
-    def inputs(self):
+    def inputs(self) -> list[Pointer]:
         """The pointers that are read."""
         return self.pointers[self.contract.outputs :]
 
     @property
-    def written(self):
+    def written(self) -> list[Value]:
         return [p.root for p in self.outputs if isinstance(p, Value)]
 
     @property
-    def read(self):
+    def read(self) -> list[Value]:
         values = [p.root for p in self.inputs if isinstance(p, Value)]
         return values + self.written if self.accumulate else values
 
-    def waits_after(self, before):
+    def waits_after(self, before: Operation) -> bool:
         """Return whether threads must wait for each other between the call `before` and this one.
 
         Rows stay with their thread, and gradients of parameters are read by none of them. Any
@@ -160,8 +190,8 @@ class Operation:
             return True
         return self.split != ROWS and not self.stage == before.stage == GRADIENT
 
-    def __repr__(self):
-        def show(p):
+    def __repr__(self) -> str:
+        def show(p: Pointer) -> str:
             return repr(p) if isinstance(p, Value) else "-" if p is None else f"{p.shape}"
 
         left = ", ".join(show(p) for p in self.outputs)
@@ -174,13 +204,14 @@ class Scope:
     """What one layer contributed, for summaries and graphs."""
 
     __slots__ = ("_layer", "depth", "input", "output", "path")
+    output: Value  # known when the layer is planned
 
-    def __init__(self, path, layer, depth, x):
-        self.path, self.depth, self.input, self.output = path, depth, x, None
+    def __init__(self, path: str, layer: Layer, depth: int, x: Value) -> None:
+        self.path, self.depth, self.input = path, depth, x
         self._layer = ref(layer)  # a plan does not keep its model alive
 
     @property
-    def layer(self):
+    def layer(self) -> Layer | None:
         return self._layer()
 
 
@@ -190,8 +221,8 @@ class Carried(NamedTuple):
     start: str  # slots
     slot: str
     parts: int  # of the arrays
-    shape: tuple  # of a part, for one sample
-    layer: ref  # weak, as in Scope
+    shape: Shape  # of a part, for one sample
+    layer: Callable[[], Any]  # a weak reference, as in Scope
 
 
 class Builder:
@@ -211,48 +242,63 @@ class Builder:
         Those to compute gradients for, if they are trainable; all by default.
     """
 
-    def __init__(self, dtype, training, dense=False, model=None, trained=None):
+    def __init__(
+        self,
+        dtype: DTypeLike,
+        training: bool,
+        dense: bool = False,
+        model: Model | None = None,
+        trained: Container[Parameter] | None = None,
+    ) -> None:
         self.dtype, self.training, self.dense = np.dtype(dtype), training, dense
         self.model, self.trained = model, trained
-        self.parameters = {}  # whose gradients are computed
-        self._gradients = {}  # parameters by their gradients
-        self.scopes = []
-        self.random_states = []
-        self.carried = []
-        self.changing = []  # arrays that a training pass changes besides gradients
+        self.parameters: dict[Parameter, None] = {}  # whose gradients are computed
+        self._gradients: dict[int, Parameter] = {}  # parameters by their gradients
+        self.scopes: list[Scope] = []
+        self.random_states: list[Array] = []
+        self.carried: list[Carried] = []
+        self.changing: list[Array] = []  # arrays that a training pass changes besides gradients
         self.minimum_rows = 0
-        self.index_limit = None
-        self._path = []
-        self._operations = {FORWARD: [], BACKWARD: [], GRADIENT: []}
-        self.arrays = []
+        self.index_limit: int | None = None
+        self._path: list[str] = []
+        self._operations: dict[str, list[Operation]] = {FORWARD: [], BACKWARD: [], GRADIENT: []}
+        self.arrays: list[tuple[str, Array]] = []
         self._count = 0
 
     # For layers ------------------------------------------------------------------------------
 
-    def value(self, shape, name=None, dtype=None, slot=None):
+    def value(
+        self,
+        shape: Iterable[int],
+        name: str | None = None,
+        dtype: DTypeLike | None = None,
+        slot: str | None = None,
+    ) -> Value:
         """Ask for an array of `shape` per sample; `name` is for graphs."""
         self._count += 1
         name = self._qualified(name) if name else f"v{self._count}"
         return Value(name, shape, dtype or self.dtype, slot)
 
-    def room(self, name, size, dtype=None):
+    def room(self, name: str, size: int, dtype: DTypeLike | None = None) -> Room:
         """Ask for an array whose size does not depend on the batch; `name` is for graphs."""
         return Room(self._qualified(name), size, dtype or self.dtype)
 
-    def trains(self, parameter):
+    def trains(self, parameter: Parameter) -> bool:
         """Return whether a gradient of `parameter` is wanted."""
         return parameter.trainable and (self.trained is None or parameter in self.trained)
 
-    def array(self, name, array):
+    def array(self, name: str, array: Array) -> Array:
         """Return `array`, one of the layer's own that is no parameter, named for graphs."""
         self.arrays.append((self._qualified(name), array))
         return array
 
-    def view(self, x, shape):
+    def view(self, x: Value, shape: Iterable[int]) -> Value:
         """Return `x` with another shape per sample, sharing its memory and its gradient."""
         return Value(x.name, shape, x.dtype, base=x)
 
-    def forward(self, kernel, pointers, **details):
+    def forward(
+        self, kernel: str, pointers: Iterable[Pointer], **details: Any
+    ) -> Operation | None:
         """Append an operation to the forward pass.
 
         Parameters
@@ -271,24 +317,33 @@ class Builder:
         """
         return self._append(FORWARD, kernel, pointers, **details)
 
-    def backward(self, kernel, pointers, **details):
+    def backward(
+        self, kernel: str, pointers: Iterable[Pointer], **details: Any
+    ) -> Operation | None:
         """Append an operation to the backward pass, which runs in reverse order of planning."""
         return self._append(BACKWARD, kernel, pointers, **details)
 
-    def gradient(self, kernel, pointers, items, split=ITEMS, **details):
+    def gradient(
+        self,
+        kernel: str,
+        pointers: Iterable[Pointer],
+        items: int,
+        split: str = ITEMS,
+        **details: Any,
+    ) -> Operation | None:
         """Append a parameter gradient: `items` are shared by threads after the backward pass.
 
         With `parameters` it counts as one although its outputs are no parameter's.
         """
         return self._append(GRADIENT, kernel, pointers, split=split, items=items, **details)
 
-    def copy(self, to, source):
+    def copy(self, to: Value, source: Value) -> None:
         """Copy a value of the same shape, and its gradient back."""
         sizes = (*(source.size,) * 3, 0, 0)
         self.forward("copy_columns", [to, source], sizes=sizes)
         self.backward("copy_columns", [source.grad, to.grad], sizes=sizes)
 
-    def keep_input(self, x):
+    def keep_input(self, x: Value) -> None:
         """Read the input from a copy, for the caller may write into his before the backward pass.
 
         By the threads that go on with it: what one processor has read is slow to write by another.
@@ -299,15 +354,21 @@ class Builder:
         planned = self._operations[FORWARD]
         planned.insert(0, planned.pop())
 
-    def require_rows(self, rows):
+    def require_rows(self, rows: int) -> None:
         """Refuse batches of fewer rows."""
         self.minimum_rows = max(self.minimum_rows, rows)
 
-    def require_indices(self, count):
+    def require_indices(self, count: int) -> None:
         """Refuse inputs that are no indices below `count`."""
         self.index_limit = count if self.index_limit is None else min(count, self.index_limit)
 
-    def python(self, stage, function, pointers, parameters=False):
+    def python(
+        self,
+        stage: str,
+        function: Callable[..., None],
+        pointers: Iterable[Pointer],
+        parameters: bool = False,
+    ) -> None:
         """Append a call of a Python function that gets an array for every pointer.
 
         With `parameters` it also writes gradients of parameters.
@@ -315,7 +376,7 @@ class Builder:
         self._append(stage, function.__qualname__, pointers, sizes=(RowCount(),), split=SERIAL,
                      python=function, parameters=parameters)
 
-    def states(self, name, suffixes, shape):
+    def states(self, name: str, suffixes: Iterable[str], shape: Shape) -> list[Value]:
         """Ask for several arrays that are parts of one of the caller's, (parts, batch, *shape)."""
         slot, values = self._qualified(name), []
         for part, suffix in enumerate(suffixes):
@@ -323,24 +384,26 @@ class Builder:
             values[-1].part = part
         return values
 
-    def carry(self, layer, suffixes, shape):
+    def carry(
+        self, layer: Layer, suffixes: list[str], shape: Shape
+    ) -> tuple[list[Value], list[Value]]:
         """Ask for states at a sequence's start and at its end, both parts of arrays of the caller.
 
         A trainer that continues sequences hands on the second as the first of the next batch.
         """
         start, end = (self.states(name, suffixes, shape) for name in ("initial", "final"))
-        self.carried.append(
-            Carried(start[0].slot, end[0].slot, len(suffixes), tuple(shape), ref(layer)))
+        slots = self._qualified("initial"), self._qualified("final")
+        self.carried.append(Carried(*slots, len(suffixes), tuple(shape), ref(layer)))
         return start, end
 
-    def random_state(self, state):
+    def random_state(self, state: Array) -> Array:
         """Register a `(key, step)` pair whose step advances at every training forward pass."""
         self.random_states.append(state)
         self.changing.append(state)
         return self.array("random_state", state)
 
     @contextmanager
-    def scope(self, name, layer, x):
+    def scope(self, name: str, layer: Layer, x: Value) -> Iterator[Scope]:
         """Name what is planned inside after the layer that plans it."""
         self._path.append(name)
         scope = Scope(self._scope_path(), layer, len(self._path), x)
@@ -350,13 +413,13 @@ class Builder:
         finally:
             self._path.pop()
 
-    def _scope_path(self):
+    def _scope_path(self) -> str:
         return ".".join(filter(None, self._path))
 
-    def _qualified(self, name):
+    def _qualified(self, name: str) -> str:
         return ".".join(filter(None, [*self._path, name]))
 
-    def plan(self, layer, x, name=""):
+    def plan(self, layer: Layer, x: Value, name: str = "") -> Value:
         """Plan a layer inside a scope of that name; shapes that do not fit name the layer."""
         with self.scope(name, layer, x) as scope:
             if self.model is not None:
@@ -373,13 +436,23 @@ class Builder:
             except ValueError as error:
                 if not scope.path or getattr(error, "located", False):
                     raise
-                located = ValueError(f"layer {scope.path} ({type(layer).__name__}): {error}")
+                located: Any = ValueError(f"layer {scope.path} ({type(layer).__name__}): {error}")
                 located.located = True
                 raise located from None
         return scope.output
 
-    def _append(self, stage, kernel, pointers, sizes=(), scalars=(), items=1, split=ROWS,
-                python=None, parameters=False):
+    def _append(
+        self,
+        stage: str,
+        kernel: str,
+        pointers: Iterable[Pointer],
+        sizes: Iterable[int | RowCount] = (),
+        scalars: Iterable[float | Scalar] = (),
+        items: int = 1,
+        split: str = ROWS,
+        python: Callable[..., None] | None = None,
+        parameters: bool = False,
+    ) -> Operation | None:
         if stage != FORWARD and not self.training:
             return None
         op = Operation(stage, kernel, pointers, sizes, scalars, split, items, self._scope_path(),
@@ -397,7 +470,7 @@ class Builder:
         self._operations[stage].append(op)
         return op
 
-    def read_later(self, value):
+    def read_later(self, value: Value) -> bool:
         """Return whether a backward or gradient operation reads `value`."""
         return any(
             value.root in op.read
@@ -405,7 +478,7 @@ class Builder:
             for op in self._operations[stage]
         )
 
-    def operations(self):
+    def operations(self) -> list[Operation]:
         """Return all operations in the order of execution."""
         backward = self._operations[BACKWARD][::-1]
         return self._operations[FORWARD] + backward + self._operations[GRADIENT]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from fastnn._kernels.program import ROWS
-from fastnn._planning.builder import BACKWARD, FORWARD, Operation, Storage, Value
+from fastnn._planning.builder import BACKWARD, FORWARD, Builder, Operation, Storage, Value
 
 
 class Schedule:
@@ -30,8 +33,17 @@ class Schedule:
         Indices among the inputs must be below it.
     """
 
-    def __init__(self, builder, operations, calls, x=None, y=None):
-        self.operations, self.calls, self.x, self.y = operations, calls, x, y
+    def __init__(
+        self,
+        builder: Builder,
+        operations: list[Operation],
+        calls: list[Operation],
+        x: Value | None = None,
+        y: Value | None = None,
+    ) -> None:
+        self.operations, self.calls = operations, calls
+        self.x: Any = x  # who reads them knows that there are any
+        self.y: Any = y
         self.forward_count = sum(op.stage == FORWARD for op in calls)
         self.dtype, self.scopes = builder.dtype, builder.scopes
         self.random_states, self.minimum_rows = builder.random_states, builder.minimum_rows
@@ -40,7 +52,13 @@ class Schedule:
         self.parameters, self.index_limit = list(builder.parameters), builder.index_limit
 
     @classmethod
-    def of(cls, builder, outputs, x=None, y=None):
+    def of(
+        cls,
+        builder: Builder,
+        outputs: list[Value],
+        x: Value | None = None,
+        y: Value | None = None,
+    ) -> Schedule:
         """Order, prune and place the operations of a builder.
 
         Parameters
@@ -55,24 +73,25 @@ class Schedule:
         _place(operations, outputs)
         return cls(builder, operations, _fuse(operations), x, y)
 
-    def hand_out(self, arrays):
+    def hand_out(self, arrays: Mapping[str, Any]) -> None:
         """Give recurrent layers their states after a run; None if nobody has taken them."""
         for carried in self.carried:
             carried.layer().final = arrays.get(carried.slot)
 
     @property
-    def values(self):
+    def values(self) -> list[Value]:
         """Every value in the order of first use."""
-        seen = {}
+        seen: dict[Value, None] = {}
         for op in self.operations:
             for p in op.pointers:
                 if isinstance(p, Value):
-                    seen.setdefault(p.root)
+                    seen.setdefault(p.root, None)
         return list(seen)
 
-    def kept_for_backward(self):
+    def kept_for_backward(self) -> list[Value]:
         """Return the values that the forward pass writes (or gets) and a later pass reads."""
-        forward, later = {}, set()
+        forward: dict[Value, None] = {}
+        later: set[Value] = set()
         for op in self.operations:
             if op.stage == FORWARD:
                 forward.update(dict.fromkeys(op.read + op.written))
@@ -81,9 +100,9 @@ class Schedule:
         return [value for value in forward if value in later]
 
 
-def _add_shared(operations):
+def _add_shared(operations: list[Operation]) -> list[Operation]:
     """Make the second gradient of a layer that is used twice add to the first."""
-    seen = set()
+    seen: set[int] = set()
     for op in operations:
         if op.parameters:
             written = {id(p) for p in op.outputs if isinstance(p, np.ndarray)}
@@ -92,9 +111,10 @@ def _add_shared(operations):
     return operations
 
 
-def _sum_gradients(operations):
+def _sum_gradients(operations: list[Operation]) -> list[Operation]:
     """Make the second and later writers of a gradient add to it."""
-    result, written = [], set()
+    result: list[Operation] = []
+    written: set[Value] = set()
     for op in operations:
         result.append(op)
         if op.stage != BACKWARD or not op.written:
@@ -112,7 +132,7 @@ def _sum_gradients(operations):
     return result
 
 
-def _drop_unread(operations, outputs):
+def _drop_unread(operations: list[Operation], outputs: list[Value]) -> list[Operation]:
     """Keep the operations that lead to an output or a parameter gradient, and those that only
     prepare arrays of a layer's own, such as packed weights."""
     wanted = {value.root for value in outputs}
@@ -125,7 +145,7 @@ def _drop_unread(operations, outputs):
     return kept[::-1]
 
 
-def _place(operations, outputs):
+def _place(operations: list[Operation], outputs: list[Value]) -> None:
     """Assign memory; values take over the memory of others that nobody reads any more.
 
     Only memory with as many bytes per row passes on, so that a thread's rows stay its own and
@@ -138,7 +158,7 @@ def _place(operations, outputs):
     for value in outputs:
         last_read[value.root] = len(operations)
 
-    free = {}
+    free: dict[int, list[Storage]] = {}
     for index, op in enumerate(operations):
         inputs = [v for v in op.read if v.slot is None and last_read[v] == index]
         for value in op.written:
@@ -157,9 +177,10 @@ def _place(operations, outputs):
                 free.setdefault(value.row_bytes, []).append(value.storage)
 
 
-def _fuse(operations):
+def _fuse(operations: list[Operation]) -> list[Operation]:
     """Attach row-wise operations to the matrix product that computes their input."""
-    calls, chain = [], []  # a product and the operations attached to it so far
+    calls: list[Operation] = []
+    chain: list[Operation] = []  # a product and the operations attached to it so far
     for op in operations:
         if (
             chain and op.split == ROWS and op.stage == chain[0].stage

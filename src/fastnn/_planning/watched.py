@@ -26,20 +26,20 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_open_locks)
 
 class Watcher(Protocol):
-    """Who has captured something that may be changed: a model, or the table of an optimizer."""
+    """Who has captured something that may be changed: a model, a trainer, an optimizer's table.
+
+    Those who watch a parameter also have `forgotten`, called when its gradient has been.
+    """
 
     def invalidate(self) -> None:
         """Read it again before the next run."""
-
-    def forgotten(self) -> None:
-        """Note that the gradient of a parameter has been forgotten."""
 
 
 class Watched:
     """Something whose changes others must learn of; they are held weakly."""
 
     __slots__ = ()
-    _watchers: WeakSet[Any] | None
+    _watchers: Any  # a WeakSet or None, in a slot of the subclass or in its __dict__
 
     def watch(self, watcher: Watcher) -> None:
         """Tell `watcher` of all changes to come."""

@@ -137,7 +137,7 @@ class _Builder(Builder):
             if isinstance(layer, BatchNorm1d):
                 self.python(BACKWARD, _batch_norm_backward(layer), [x.grad, y.grad])
                 if self.gradients and layer.weight is not None:
-                    self.added += [layer.weight, layer.bias]
+                    self.added += [p for p in (layer.weight, layer.bias) if p is not None]
                     pointers = [self.value(()), y.grad, x]
                     self.python(BACKWARD, _batch_norm_gradients(layer), pointers, parameters=True)
             return y
@@ -373,7 +373,7 @@ def _linear(layer: Linear, x: Array, dy: Array) -> Parts:
 
 
 def _layer_norm(layer: LayerNorm, x: Array, dy: Array) -> Parts:
-    if layer.weight is None:
+    if layer.weight is None or layer.bias is None:  # it has both or none
         return
     n, shape = len(x), layer.normalized_shape
     x, dy = x.reshape(n, -1, prod(shape)), dy.reshape(n, -1, prod(shape))
@@ -385,7 +385,7 @@ def _layer_norm(layer: LayerNorm, x: Array, dy: Array) -> Parts:
 
 def _batch_norm(layer: BatchNorm1d, x: Array, dy: Array) -> Parts:
     """With running statistics."""
-    if layer.weight is None:
+    if layer.weight is None or layer.bias is None:  # it has both or none
         return
     mean, var = layer.running_mean.array, layer.running_var.array
     normal = (x - _over_features(mean, x)) / _over_features(np.sqrt(var + layer.eps), x)

@@ -179,7 +179,8 @@ def _by_differences(model: Layer, loss: Any, x: Array, y: Any, v: Vector) -> Vec
             ends.append(np.concatenate(gradients).astype(np.float64))
     finally:
         model.set_flat(theta)
-    return (ends[0] - ends[1]) / (2 * step)
+    product: Vector = (ends[0] - ends[1]) / (2 * step)
+    return product
 
 
 # Losses: the derivative of the gradient along a change of the predictions. How the gradient is
@@ -272,9 +273,10 @@ def _concat(layer: Concat, x: Array, rx: Vector, along: _Along) -> tuple[Vector,
     def backward(dy: Vector, rdy: Vector) -> tuple[Vector, Vector]:
         pairs = zip(np.split(dy, ends, -1), np.split(rdy, ends, -1), strict=True)
         both = [back(*pair) for (_, _, back), pair in zip(parts, pairs, strict=True)]
+        # not 0, with which a sum starts, for there are branches
         return sum(dx for dx, _ in both), sum(rdx for _, rdx in both)  # type: ignore[return-value]
 
-    y, ry = (np.concatenate([part[i] for part in parts], -1) for i in (0, 1))  # type: ignore[misc]
+    y, ry = (np.concatenate([part[i] for part in parts], -1) for i in (0, 1))
     return y, ry, backward
 
 

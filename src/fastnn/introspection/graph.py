@@ -7,14 +7,16 @@ from typing import Any
 from fastnn._door.numbers import shape as checked
 from fastnn._planning.builder import Operation, Room, Value
 from fastnn._planning.schedule import Schedule
+from fastnn._typing import Shape
 
 
-def known_shape(layer: Any, given: Any) -> tuple[int, ...]:
+def known_shape(layer: Any, given: Any) -> Shape:
     if given is not None:
         return checked("input_shape", given)
-    if (shape := layer.input_shape()) is not None:
+    shape: Shape | None = layer.input_shape()
+    if shape is not None:
         return shape
-    last: tuple[int, ...] | None = layer._built().last_shape
+    last: Shape | None = layer._built().last_shape
     if last is None:
         raise ValueError(
             f"input_shape: expected the shape of one sample, since {type(layer).__name__} takes "
@@ -23,7 +25,7 @@ def known_shape(layer: Any, given: Any) -> tuple[int, ...]:
     return last
 
 
-def shape_text(shape: tuple[int, ...], batch: Any = "batch") -> str:
+def shape_text(shape: Shape, batch: Any = "batch") -> str:
     return f"({', '.join(map(str, (batch, *shape)))}{',' if not shape else ''})"
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastnn._door.numbers import positive
 from fastnn._kernels.program import Memory, Program, Version
+from fastnn._planning.builder import Value
 from fastnn._planning.schedule import Schedule
 from fastnn.introspection.graph import known_shape, shape_text
 
@@ -77,7 +78,7 @@ def summary(layer: Any, batch_size: int = 1, input_shape: tuple[int, ...] | None
 
 def _kept_bytes(schedule: Schedule, batch_size: int) -> dict[str | None, int]:
     """Return the bytes kept for backward by the scope that computes them; None: the caller's."""
-    maker = {}
+    maker: dict[Value, str] = {}
     for op in schedule.operations:
         for value in op.written:
             maker.setdefault(value, op.scope)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
+from numpy.typing import DTypeLike
+
 from fastnn._door.numbers import at_least_0, choice
+from fastnn._planning.builder import Builder, Value
+from fastnn._typing import Rng
 from fastnn.layers.base import Layer, option, rows_and_columns
 
 __all__ = ["ELU", "GELU", "LeakyReLU", "LogSoftmax", "ReLU", "SiLU", "Sigmoid", "Softmax", "Tanh"]
 
 
-def _approximate(name, value):
-    return choice(name, value, ("none", "tanh"))
+def _approximate(name: str, value: Any) -> str:
+    kept: str = choice(name, value, ("none", "tanh"))
+    return kept
 
 
 class _Activation(Layer):
@@ -18,26 +25,24 @@ class _Activation(Layer):
     Subclasses say whether the backward kernel reads the input (`_saves_input`) or the output.
     """
 
-    _kernel = ""
+    _kernel: ClassVar[Any] = ""
     _saves_input = False
-    _alpha = 0.0
+    _alpha: ClassVar[Any] = 0.0
 
-    def __init__(self, *, dtype=None, rng=None):
+    def __init__(self, *, dtype: DTypeLike | None = None, rng: Rng = None) -> None:
         super().__init__(dtype=dtype, rng=rng)
 
-    def plan(self, builder, x):
+    def plan(self, builder: Builder, x: Value) -> Value:
         """One kernel forward, one backward; in place where the program allows it."""
         rows, cols = rows_and_columns(x.shape)
         y = builder.value(x.shape)
-        details = {
-            "sizes": (cols,), "scalars": (self._alpha,), "items": rows,
-        }
+        details: dict[str, Any] = {"sizes": (cols,), "scalars": (self._alpha,), "items": rows}
         saved = x if self._saves_input else y
         builder.forward(f"{self._kernel}_forward", [y, x], **details)
         builder.backward(f"{self._kernel}_backward", [x.grad, y.grad, saved], **details)
         return y
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
 
@@ -72,14 +77,16 @@ class LeakyReLU(_Activation):
     negative_slope = option(at_least_0)
 
     @property
-    def _alpha(self):
+    def _alpha(self) -> float:
         return self.negative_slope
 
-    def __init__(self, negative_slope=0.01, *, dtype=None, rng=None):
+    def __init__(
+        self, negative_slope: float = 0.01, *, dtype: DTypeLike | None = None, rng: Rng = None
+    ) -> None:
         super().__init__(dtype=dtype, rng=rng)
         self.negative_slope = negative_slope
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"LeakyReLU({self.negative_slope})"
 
 
@@ -142,14 +149,16 @@ class GELU(_Activation):
     approximate = option(_approximate)
 
     @property
-    def _kernel(self):
+    def _kernel(self) -> str:
         return "gelu" if self.approximate == "none" else "gelu_tanh"
 
-    def __init__(self, approximate="none", *, dtype=None, rng=None):
+    def __init__(
+        self, approximate: str = "none", *, dtype: DTypeLike | None = None, rng: Rng = None
+    ) -> None:
         super().__init__(dtype=dtype, rng=rng)
         self.approximate = approximate
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"GELU(approximate={self.approximate!r})"
 
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from math import prod
 from threading import get_ident
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar, overload
 from weakref import ref
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from fastnn._door.arrays import as_any, describe, expect_shape
 from fastnn._door.numbers import float_dtype, generator
@@ -20,17 +20,16 @@ from fastnn._kernels.program import Program
 from fastnn._planning.builder import BACKWARD, FORWARD, Builder, Value
 from fastnn._planning.schedule import Schedule
 from fastnn._planning.watched import Watched
-from fastnn._typing import Array
+from fastnn._typing import Array, Rng, Shape
 from fastnn.introspection import graph, summary
 from fastnn.layers.model import Model, Pending, build, new_random_state
 from fastnn.layers.parameter import Buffer, Entry, Initializer, Parameter, mark_gradients
 
-Shape = tuple[int, ...]
 Arrays = dict[str, Array]  # of the caller, by the slots of a program
-Self = TypeVar("Self", bound="Layer")
+Kept = TypeVar("Kept")
 
 
-class option:
+class option(Generic[Kept]):
     """An attribute of a layer that takes effect at the next call.
 
     Parameters
@@ -39,26 +38,34 @@ class option:
         Called with the attribute's name and a value; returns the value to keep, or raises.
     """
 
-    def __init__(self, check: Callable[[str, Any], Any]) -> None:
+    def __init__(self, check: Callable[[str, Any], Kept]) -> None:
         self.check = check
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
+    @overload
+    def __get__(self, layer: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, layer: Layer, owner: type) -> Kept: ...
     def __get__(self, layer: Layer | None, owner: type | None = None) -> Any:
         return self if layer is None else layer.__dict__[self.name]
 
-    def __set__(self, layer: Layer, value: Any) -> None:
+    def __set__(self, layer: Layer, value: Kept) -> None:
         layer.__dict__[self.name] = self.check(self.name, value)
         layer.changed()
 
 
-class fixed:
+class fixed(Generic[Kept]):
     """An attribute that gives a layer its shape: set by the constructor, and then no more."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
+    @overload
+    def __get__(self, layer: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, layer: Layer, owner: type) -> Kept: ...
     def __get__(self, layer: Layer | None, owner: type | None = None) -> Any:
         if layer is None:
             return self
@@ -67,7 +74,7 @@ class fixed:
         except KeyError:
             raise AttributeError(f"{type(layer).__name__} has no {self.name} yet") from None
 
-    def __set__(self, layer: Layer, value: Any) -> None:
+    def __set__(self, layer: Layer, value: Kept) -> None:
         if self.name in layer.__dict__:
             raise AttributeError(
                 f"{self.name}: expected to stay {layer.__dict__[self.name]!r}, which gives the "
@@ -121,7 +128,7 @@ class Layer(Watched):
     _needs_features: ClassVar[Any] = False
     _takes_integers: ClassVar[Any] = False
 
-    def __init__(self, *, dtype: Any = None, rng: Any = None) -> None:
+    def __init__(self, *, dtype: DTypeLike | None = None, rng: Rng = None) -> None:
         self._watchers = None
         self._buffers: dict[str, Buffer] = {}
         self._absent: set[str] = set()
@@ -345,7 +352,7 @@ class Layer(Watched):
             if not entry.placed and entry._layer is None:
                 entry._layer = self
 
-    def __copy__(self: Self) -> Self:
+    def __copy__(self) -> Self:
         """Return a layer that shares parameters, buffers and layers inside."""
         self._built()
         result = object.__new__(type(self))
@@ -356,7 +363,7 @@ class Layer(Watched):
             parameter.uses += 1
         return result
 
-    def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return a layer with arrays of its own, all of one step."""
         result = object.__new__(type(self))
         memo[id(self)] = result
@@ -653,7 +660,7 @@ class Layer(Watched):
 
     # Description -----------------------------------------------------------------------------
 
-    def summary(self, batch_size: int = 1, input_shape: Any = None) -> str:
+    def summary(self, batch_size: int = 1, input_shape: Shape | None = None) -> str:
         """Return a table of layers, shapes, parameters and bytes kept for backward.
 
         Parameters
@@ -664,7 +671,7 @@ class Layer(Watched):
         """
         return summary(self, batch_size, input_shape)
 
-    def graph(self, format: str = "text", input_shape: Any = None) -> str:
+    def graph(self, format: str = "text", input_shape: Shape | None = None) -> str:
         """Return the computational graph of forward and backward.
 
         Parameters
@@ -699,10 +706,10 @@ def _own(builder: Builder, y: Value, x: Value) -> Value:
 
 
 def _fitting(result: Any, expected: Array, layer: Layer) -> Array:
-    result = as_any(result, type(layer).__name__)
-    if result.shape != expected.shape:
+    array = as_any(result, type(layer).__name__)
+    if array.shape != expected.shape:
         raise ValueError(
             f"{type(layer).__name__}: expected a result of shape {expected.shape}, "
-            f"got {result.shape}"
+            f"got {array.shape}"
         )
-    return result
+    return array

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, overload
 
+import numpy as np
+from numpy.typing import DTypeLike
+
+from fastnn._planning.builder import Builder, Value
+from fastnn._typing import Array, Rng, Shape
 from fastnn.layers.base import Layer, rows_and_columns
 
 __all__ = ["Concat", "Residual", "Sequential"]
@@ -12,19 +18,21 @@ __all__ = ["Concat", "Residual", "Sequential"]
 class _Container(Layer):
     """Holds layers under the names "0", "1", ...; the outermost container owns the parameters."""
 
-    def __init__(self, *layers, dtype=None, rng=None):
+    def __init__(
+        self, *layers: Layer, dtype: DTypeLike | None = None, rng: Rng = None
+    ) -> None:
         super().__init__(dtype=dtype, rng=rng)
         self.layers = layers
 
     @property
-    def layers(self):
+    def layers(self) -> tuple[Layer, ...]:
         """The layers, a tuple; another one takes effect at the next call."""
         return self._held
 
     @layers.setter
-    def layers(self, layers: Any) -> None:
-        layers = tuple(layers)
-        for position, layer in enumerate(layers):
+    def layers(self, layers: Iterable[Layer]) -> None:
+        held = tuple(layers)
+        for position, layer in enumerate(held):
             if not isinstance(layer, Layer):
                 raise TypeError(
                     f"layers[{position}]: expected a fastnn layer, got {type(layer).__name__}"
@@ -36,24 +44,24 @@ class _Container(Layer):
                 )
             if any(inside is self for _, inside in layer._places()):
                 raise ValueError(f"layers[{position}]: expected one that does not hold this one")
-        self._held, self._model = layers, None
+        self._held, self._model = held, None
         self._claim()
         self.changed()
 
-    def _claim(self):
+    def _claim(self) -> None:
         for layer in self._held:
             if layer._lock is None:
                 layer._container = self
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._claim()
 
-    def children(self):
+    def children(self) -> dict[str, Layer]:
         """Return the layers by name."""
         return {str(i): layer for i, layer in enumerate(self._held)}
 
-    def input_shape(self):
+    def input_shape(self) -> Shape | None:
         """Return the shape that the first layer which wants one expects, if it gets the input's."""
         for layer in self.layers:
             if (shape := layer.input_shape()) is not None:
@@ -62,36 +70,44 @@ class _Container(Layer):
                 break
         return None
 
-    def keeps_shape(self):
+    def keeps_shape(self) -> bool:
         """Return whether all layers do."""
         return all(layer.keeps_shape() for layer in self.layers)
 
     @property
-    def _takes_integers(self):
+    def _takes_integers(self) -> bool:
         return bool(self.layers) and self.layers[0]._takes_integers
 
     @property
-    def _needs_features(self):
+    def _needs_features(self) -> bool:
         return not self._takes_integers
 
-    def _input(self, builder, shape):
-        return (self.layers[0] if self.layers else super())._input(builder, shape)
+    def _input(self, builder: Builder, shape: Shape) -> Value:
+        if self.layers:
+            return self.layers[0]._input(builder, shape)
+        return super()._input(builder, shape)
 
-    def _as_input(self, x, dtype):
-        return (self.layers[0] if self.layers else super())._as_input(x, dtype)
+    def _as_input(self, x: Any, dtype: np.dtype[Any]) -> Array:
+        if self.layers:
+            return self.layers[0]._as_input(x, dtype)
+        return super()._as_input(x, dtype)
 
-    def _chain(self, builder, x):
+    def _chain(self, builder: Builder, x: Value) -> Value:
         for name, layer in self.children().items():
             x = builder.plan(layer, x, name)
         return x
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.layers)
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: int) -> Layer: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Layer, ...]: ...
+    def __getitem__(self, index: int | slice) -> Layer | tuple[Layer, ...]:
         return self.layers[index]
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(repr, self.layers))})"
 
 
@@ -119,12 +135,12 @@ class Sequential(_Container):
     (5, 2)
     """
 
-    def __init__(self, *layers, dtype="float32", rng=None):
+    def __init__(self, *layers: Layer, dtype: DTypeLike = "float32", rng: Rng = None) -> None:
         super().__init__(*layers, dtype=dtype, rng=rng)
 
     # What the input is, the first layer decides: an embedding takes integers.
 
-    def plan(self, builder, x):
+    def plan(self, builder: Builder, x: Value) -> Value:
         """Plan one layer on the output of the other."""
         return self._chain(builder, x)
 
@@ -140,7 +156,7 @@ class Residual(_Container):
     rng : int, numpy.random.Generator or None
     """
 
-    def plan(self, builder, x):
+    def plan(self, builder: Builder, x: Value) -> Value:
         """Plan the layers and a sum; the gradient goes both ways."""
         rows, cols = rows_and_columns(x.shape)
         inner = self._chain(builder, x)
@@ -170,16 +186,17 @@ class Concat(_Container):
     rng : int, numpy.random.Generator or None
     """
 
-    def keeps_shape(self):
+    def keeps_shape(self) -> bool:
         """Return False."""
         return False
 
-    def _as_input(self, x, dtype):
+    def _as_input(self, x: Any, dtype: np.dtype[Any]) -> Array:
+        array: Array = x
         for branch in self.layers:  # indices must be in the range of each
-            x = branch._as_input(x, dtype)
-        return x
+            array = branch._as_input(array, dtype)
+        return array
 
-    def plan(self, builder, x):
+    def plan(self, builder: Builder, x: Value) -> Value:
         """Plan every branch and copy its columns into place."""
         if not self.layers:
             raise ValueError("branches: expected at least one")

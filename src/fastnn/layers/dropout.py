@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from numpy.typing import DTypeLike
+
 from fastnn._door.numbers import fraction
+from fastnn._planning.builder import Builder, Value
+from fastnn._typing import Rng
 from fastnn.layers.base import Layer, option, rows_and_columns
 
 __all__ = ["Dropout"]
@@ -32,15 +38,17 @@ class Dropout(Layer):
 
     p = option(fraction)
 
-    def __init__(self, p=0.5, *, dtype=None, rng=None):
+    def __init__(
+        self, p: float = 0.5, *, dtype: DTypeLike | None = None, rng: Rng = None
+    ) -> None:
         super().__init__(dtype=dtype, rng=rng)
         self.p = p
 
-    def uses_random_numbers(self):
+    def uses_random_numbers(self) -> bool:
         """Return True."""
         return True
 
-    def plan(self, builder, x):
+    def plan(self, builder: Builder, x: Value) -> Value:
         """Identity outside training; else a mask, kept for the backward pass."""
         if not builder.training:
             return builder.view(x, x.shape)
@@ -48,11 +56,11 @@ class Dropout(Layer):
         y = builder.value(x.shape)
         mask = builder.value(x.shape, dtype="uint8")
         state = builder.random_state(self.random_state)
-        details = {"sizes": (cols,), "scalars": (self.p,), "items": rows}
+        details: dict[str, Any] = {"sizes": (cols,), "scalars": (self.p,), "items": rows}
         builder.forward("dropout_forward", [y, mask, x, state],
                         **details)
         builder.backward("dropout_backward", [x.grad, y.grad, mask], **details)
         return y
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Dropout({self.p})"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from fastnn import initializers
 from fastnn._door.arrays import as_indices
 from fastnn._door.numbers import boolean, positive
-from fastnn._planning.builder import SERIAL, RowCount
+from fastnn._planning.builder import SERIAL, Builder, RowCount, Value
+from fastnn._typing import Array, Rng, Shape
 from fastnn.layers.base import Layer, fixed
 
 __all__ = ["Embedding"]
@@ -60,9 +63,17 @@ class Embedding(Layer):
     (2, 2, 3)
     """
 
-    num_embeddings, embedding_dim, sparse = fixed(), fixed(), fixed()
+    num_embeddings, embedding_dim, sparse = fixed[int](), fixed[int](), fixed[bool]()
 
-    def __init__(self, num_embeddings, embedding_dim, sparse=False, *, dtype=None, rng=None):
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        sparse: bool = False,
+        *,
+        dtype: DTypeLike | None = None,
+        rng: Rng = None,
+    ) -> None:
         super().__init__(dtype=dtype, rng=rng)
         self.num_embeddings = positive("num_embeddings", num_embeddings)
         self.embedding_dim = positive("embedding_dim", embedding_dim)
@@ -71,19 +82,19 @@ class Embedding(Layer):
         self.sparse = boolean("sparse", sparse)
         self.weight = self.parameter("weight", shape, init, self.sparse)
 
-    def keeps_shape(self):
+    def keeps_shape(self) -> bool:
         """Return False."""
         return False
 
     _takes_integers = True
 
-    def _input(self, builder, shape):
+    def _input(self, builder: Builder, shape: Shape) -> Value:
         return builder.value(shape, "x", "int64", slot="x")
 
-    def _as_input(self, x, dtype):
+    def _as_input(self, x: Any, dtype: np.dtype[Any]) -> Array:
         return as_indices(x, "x", self.num_embeddings)
 
-    def plan(self, builder, x):
+    def plan(self, builder: Builder, x: Value) -> Value:
         """One copy of rows forward, one sum over them backward."""
         if x.dtype != np.int64:
             raise ValueError(f"x: expected integers as the input of a model, got {x.dtype}")
@@ -94,8 +105,11 @@ class Embedding(Layer):
                         sizes=(dim * builder.dtype.itemsize,), items=count)
         weight, num = self.weight, self.num_embeddings
         if weight.sparse:
-            used = builder.array("rows", weight._rows), builder.array("used", weight._used)
-            builder.gradient("embedding_backward_rows", [weight.grad_array, *used, y.grad, x],
+            rows, used = weight._rows, weight._used
+            assert rows is not None  # they are made with the weight's place
+            assert used is not None
+            arrays = builder.array("rows", rows), builder.array("used", used)
+            builder.gradient("embedding_backward_rows", [weight.grad_array, *arrays, y.grad, x],
                              items=1, split=SERIAL,
                              sizes=(dim, RowCount(count), num, builder.dense))
         else:
@@ -103,6 +117,6 @@ class Embedding(Layer):
                              sizes=(dim, RowCount(count), num))
         return y
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         sparse = ", sparse=True" if self.sparse else ""
         return f"Embedding({self.num_embeddings}, {self.embedding_dim}{sparse})"

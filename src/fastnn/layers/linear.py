@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from numpy.typing import DTypeLike
+
 from fastnn import initializers
 from fastnn._door.numbers import boolean, positive
-from fastnn._planning.builder import RowCount
+from fastnn._planning.builder import Builder, RowCount, Value
+from fastnn._typing import Rng, Shape
 from fastnn.layers.base import Layer, fixed, rows_and_columns
 
 __all__ = ["Linear"]
@@ -46,10 +49,18 @@ class Linear(Layer):
     """
 
     _needs_features = True
-    in_features, out_features = fixed(), fixed()
+    in_features, out_features = fixed[int](), fixed[int]()
 
-    def __init__(self, in_features, out_features, bias=True, init="lecun_normal", *, dtype=None,
-                 rng=None):
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        init: str | initializers.Initializer = "lecun_normal",
+        *,
+        dtype: DTypeLike | None = None,
+        rng: Rng = None,
+    ) -> None:
         super().__init__(dtype=dtype, rng=rng)
         self.in_features = positive("in_features", in_features)
         self.out_features = positive("out_features", out_features)
@@ -60,11 +71,11 @@ class Linear(Layer):
         if not bias:
             self.no_parameter("bias")
 
-    def input_shape(self):
+    def input_shape(self) -> Shape:
         """Return ``(in_features,)``."""
         return (self.in_features,)
 
-    def plan(self, builder, x):
+    def plan(self, builder: Builder, x: Value) -> Value:
         """One product forward; one for the input and one for the weights backward."""
         if not x.shape or x.shape[-1] != self.in_features:
             raise ValueError(
@@ -76,7 +87,7 @@ class Linear(Layer):
         weight, bias = self.weight, self.bias
         y = builder.value((*x.shape[:-1], n_out))
         builder.forward(
-            "linear_forward", [y, x, weight.array, bias and bias.array],
+            "linear_forward", [y, x, weight.array, None if bias is None else bias.array],
             sizes=(n_in, n_out), items=rows,
         )
         builder.backward(
@@ -84,11 +95,12 @@ class Linear(Layer):
             sizes=(n_in, n_out), items=rows,
         )
         builder.gradient(
-            "linear_backward_weight", [weight.grad_array, bias and bias.grad_array, y.grad, x],
+            "linear_backward_weight",
+            [weight.grad_array, None if bias is None else bias.grad_array, y.grad, x],
             items=n_out, sizes=(n_in, n_out, RowCount(rows)),
         )
         return y
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         bias = "" if self.bias else ", bias=False"
         return f"Linear({self.in_features}, {self.out_features}{bias})"

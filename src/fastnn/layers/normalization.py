@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
+
+from numpy.typing import DTypeLike
 
 from fastnn import initializers
 from fastnn._door.numbers import above_0, boolean, fraction, positive, shape
-from fastnn._planning.builder import ITEMS, RowCount
+from fastnn._planning.builder import ITEMS, Builder, Pointer, RowCount, Value
+from fastnn._typing import Rng, Shape
 from fastnn.layers.base import Layer, fixed, option
 
 __all__ = ["BatchNorm1d", "LayerNorm"]
@@ -17,18 +21,18 @@ class _Normalization(Layer):
 
     eps = option(above_0)
 
-    def _declare(self, affine, shape):
+    def _declare(self, affine: bool, shape: Shape) -> None:
         self.weight = self.parameter("weight", shape, initializers.ones) if affine else None
         self.bias = self.parameter("bias", shape, initializers.zeros) if affine else None
         if not affine:
             self.no_parameter("weight")
             self.no_parameter("bias")
 
-    def _values(self):
-        return [p and p.array for p in (self.weight, self.bias)]
+    def _values(self) -> list[Pointer]:
+        return [None if p is None else p.array for p in (self.weight, self.bias)]
 
-    def _gradients(self):
-        return [p and p.grad_array for p in (self.weight, self.bias)]
+    def _gradients(self) -> list[Pointer]:
+        return [None if p is None else p.grad_array for p in (self.weight, self.bias)]
 
 
 class LayerNorm(_Normalization):
@@ -69,10 +73,17 @@ class LayerNorm(_Normalization):
     """
 
     _needs_features = True
-    normalized_shape = fixed()
+    normalized_shape = fixed[Shape]()
 
-    def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True, *, dtype=None,
-                 rng=None):
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        *,
+        dtype: DTypeLike | None = None,
+        rng: Rng = None,
+    ) -> None:
         super().__init__(dtype=dtype, rng=rng)
         self.normalized_shape = shape("normalized_shape", normalized_shape, 1)
         if not self.normalized_shape:
@@ -80,11 +91,11 @@ class LayerNorm(_Normalization):
         self.eps = eps
         self._declare(boolean("elementwise_affine", elementwise_affine), self.normalized_shape)
 
-    def input_shape(self):
+    def input_shape(self) -> Shape:
         """Return the normalized shape."""
         return self.normalized_shape
 
-    def plan(self, builder, x):
+    def plan(self, builder: Builder, x: Value) -> Value:
         """One operation forward; one for the input and one for the parameters backward."""
         axes = len(self.normalized_shape)
         if x.shape[len(x.shape) - axes :] != self.normalized_shape or len(x.shape) < axes:
@@ -107,7 +118,7 @@ class LayerNorm(_Normalization):
                              items=cols, sizes=(cols, RowCount(rows)))
         return y
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"LayerNorm({self.normalized_shape}, eps={self.eps})"
 
 
@@ -155,9 +166,18 @@ class BatchNorm1d(_Normalization):
     """
 
     _needs_features = True
-    num_features, momentum = fixed(), option(fraction)
+    num_features, momentum = fixed[int](), option(fraction)
 
-    def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True, *, dtype=None, rng=None):
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = True,
+        *,
+        dtype: DTypeLike | None = None,
+        rng: Rng = None,
+    ) -> None:
         super().__init__(dtype=dtype, rng=rng)
         self.num_features = positive("num_features", num_features)
         self.eps = eps
@@ -166,11 +186,11 @@ class BatchNorm1d(_Normalization):
         self.running_mean = self.buffer("running_mean", (self.num_features,), 0)
         self.running_var = self.buffer("running_var", (self.num_features,), 1)
 
-    def input_shape(self):
+    def input_shape(self) -> Shape:
         """Return ``(num_features,)``."""
         return (self.num_features,)
 
-    def plan(self, builder, x):
+    def plan(self, builder: Builder, x: Value) -> Value:
         """Statistics are shared by channels among threads, so every pass is one operation."""
         if len(x.shape) not in (1, 2) or x.shape[0] != self.num_features:
             raise ValueError(
@@ -195,5 +215,5 @@ class BatchNorm1d(_Normalization):
                          sizes=sizes, split=ITEMS, items=channels)
         return y
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"BatchNorm1d({self.num_features}, eps={self.eps}, momentum={self.momentum})"

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import partial
 from math import sqrt
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from fastnn._door.arrays import as_integers, expect_shape
 from fastnn._door.numbers import boolean, fraction, positive
 from fastnn._kernels.door import as_input, empty
 from fastnn._kernels.lstm import panel_elements
-from fastnn._planning.builder import ITEMS, RowCount
-from fastnn.layers.base import Layer, fixed, option
+from fastnn._planning.builder import ITEMS, Builder, RowCount, Value
+from fastnn._typing import Array, Rng, Shape
+from fastnn.layers.base import Arrays, Layer, fixed, option
+from fastnn.layers.parameter import Parameter
 
 __all__ = ["LSTM"]
 
 _DEFAULTS = {"num_layers": 1, "bidirectional": False, "dropout": 0.0, "return_sequences": True}
 
 
-def _uniform(bound, shape, rng, dtype):
+def _uniform(
+    bound: float, shape: Shape, rng: np.random.Generator, dtype: np.dtype[Any]
+) -> Array:
     return rng.uniform(-bound, bound, shape).astype(dtype)
 
 
@@ -77,18 +84,35 @@ class LSTM(Layer):
     (1, 2, 5)
     """
 
-    input_size, hidden_size, num_layers, bidirectional = fixed(), fixed(), fixed(), fixed()
+    input_size, hidden_size, num_layers = fixed[int](), fixed[int](), fixed[int]()
+    bidirectional = fixed[bool]()
     dropout, return_sequences = option(fraction), option(boolean)
+    # of the first cell; the others are set by name
+    weight_ih_l0: Parameter
+    weight_hh_l0: Parameter
+    bias_ih_l0: Parameter
+    bias_hh_l0: Parameter
 
-    def __init__(self, input_size, hidden_size, num_layers=1, bidirectional=False, dropout=0.0,
-                 return_sequences=True, *, dtype=None, rng=None):
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        return_sequences: bool = True,
+        *,
+        dtype: DTypeLike | None = None,
+        rng: Rng = None,
+    ) -> None:
         super().__init__(dtype=dtype, rng=rng)
         self.input_size = positive("input_size", input_size)
         self.hidden_size = positive("hidden_size", hidden_size)
         self.num_layers = positive("num_layers", num_layers)
         self.bidirectional, self.dropout = boolean("bidirectional", bidirectional), dropout
         self.return_sequences = return_sequences
-        self.final = self._initial_grad = None
+        self.final: Array | None = None
+        self._initial_grad: Array | None = None
         self._directions = 2 if self.bidirectional else 1
         init = partial(_uniform, 1 / sqrt(self.hidden_size))
         gates = 4 * self.hidden_size
@@ -100,11 +124,11 @@ class LSTM(Layer):
                 name = f"{kind}_{suffix}"
                 setattr(self, name, self.parameter(name, shape, init))
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         """Leave out the states that the last passes have left."""
         return super().__getstate__() | {"final": None, "_initial_grad": None}
 
-    def _cells(self):
+    def _cells(self) -> Iterator[tuple[str, int, int]]:
         """Yield for each set of weights its suffix, input features and direction."""
         features = self.input_size
         for layer in range(self.num_layers):
@@ -112,17 +136,17 @@ class LSTM(Layer):
                 yield f"l{layer}" + "_reverse" * direction, features, direction
             features = self._directions * self.hidden_size
 
-    def uses_random_numbers(self):
+    def uses_random_numbers(self) -> bool:
         """Return whether there is dropout between layers."""
         return self.dropout > 0 and self.num_layers > 1
 
-    def keeps_shape(self):
+    def keeps_shape(self) -> bool:
         """Return False."""
         return False
 
     # The program -----------------------------------------------------------------------------
 
-    def plan(self, builder, x):
+    def plan(self, builder: Builder, x: Value) -> Value:
         """For each layer and direction one product over all steps, then the recurrence."""
         if len(x.shape) != 2 or x.shape[-1] != self.input_size:
             raise ValueError(
@@ -131,9 +155,9 @@ class LSTM(Layer):
         steps, width = x.shape[0], self._directions * self.hidden_size
         lengths = builder.value((), "lengths", "int64", slot="lengths")
         shape = (2, self.hidden_size)
-        states = [*builder.carry(self, self._suffixes, shape),
-                  *(builder.states(name, self._suffixes, shape) for name in ("dinitial", "dfinal"))]
-        states = dict(zip(self._suffixes, zip(*states, strict=True), strict=True))
+        parts = [*builder.carry(self, self._suffixes, shape),
+                 *(builder.states(name, self._suffixes, shape) for name in ("dinitial", "dfinal"))]
+        states = dict(zip(self._suffixes, zip(*parts, strict=True), strict=True))
         for layer in range(self.num_layers):
             if layer and self.dropout and builder.training:
                 x = self._plan_dropout(builder, x)
@@ -145,17 +169,27 @@ class LSTM(Layer):
             x = y
         return y
 
-    def _plan_dropout(self, builder, x):
+    def _plan_dropout(self, builder: Builder, x: Value) -> Value:
         y, mask = builder.value(x.shape), builder.value(x.shape, dtype="uint8")
         state = builder.random_state(self.random_state)
-        details = {"sizes": (x.shape[-1],), "scalars": (self.dropout,), "items": x.shape[0]}
-        builder.forward("dropout_forward", [y, mask, x, state],
-                        **details)
-        builder.backward("dropout_backward", [x.grad, y.grad, mask],
-                         **details)
+        details: dict[str, Any] = {
+            "sizes": (x.shape[-1],), "scalars": (self.dropout,), "items": x.shape[0],
+        }
+        builder.forward("dropout_forward", [y, mask, x, state], **details)
+        builder.backward("dropout_backward", [x.grad, y.grad, mask], **details)
         return y
 
-    def _plan_cell(self, builder, suffix, x, y, lengths, states, direction, last):
+    def _plan_cell(
+        self,
+        builder: Builder,
+        suffix: str,
+        x: Value,
+        y: Value,
+        lengths: Value,
+        states: tuple[Value, ...],
+        direction: int,
+        last: bool,
+    ) -> None:
         """One direction of one layer: its columns of y from x."""
         (steps, features), hidden = x.shape, self.hidden_size
         gates, dtype = 4 * hidden, builder.dtype
@@ -197,7 +231,9 @@ class LSTM(Layer):
                              [weight.grad_array, bias.grad_array, dgates, source],
                              items=gates, sizes=(source.shape[-1], gates, RowCount(steps)))
 
-    def _states(self, names, arrays, batch, dtype):
+    def _states(
+        self, names: Sequence[str], arrays: Sequence[Any], batch: int, dtype: np.dtype[Any]
+    ) -> Array:
         """Interleave h and c as the kernels take them, (cells, batch, 2, hidden)."""
         shape = (len(self._suffixes), batch, self.hidden_size)
         both = np.zeros((*shape[:2], 2, shape[2]), dtype)
@@ -210,7 +246,14 @@ class LSTM(Layer):
 
     # Running ---------------------------------------------------------------------------------
 
-    def forward(self, x, h0=None, c0=None, lengths=None, training=False):
+    def forward(  # type: ignore[override]  # the state comes before the switch, as in PyTorch
+        self,
+        x: ArrayLike,
+        h0: ArrayLike | None = None,
+        c0: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+        training: bool = False,
+    ) -> Array:
         """Run over whole sequences.
 
         Parameters
@@ -241,16 +284,22 @@ class LSTM(Layer):
         x = as_input(x, "x", dtype)
         if x.ndim != 3 or x.shape[2] != self.input_size:
             raise ValueError(f"x: expected (batch, time, {self.input_size}), got shape {x.shape}")
-        arrays = {}
+        arrays: Arrays = {}
         if h0 is not None or c0 is not None:
             arrays["initial"] = self._states(("h0", "c0"), (h0, c0), x.shape[0], dtype)
         if lengths is not None:
             arrays["lengths"] = _lengths(lengths, x.shape[0], x.shape[1])
         return self._run(x, training, arrays)
 
-    __call__ = forward
+    __call__ = forward  # type: ignore[assignment]  # its arguments are those of forward
 
-    def backward(self, dy, dh_n=None, dc_n=None, accumulate=False):
+    def backward(  # type: ignore[override]  # the same
+        self,
+        dy: ArrayLike,
+        dh_n: ArrayLike | None = None,
+        dc_n: ArrayLike | None = None,
+        accumulate: bool = False,
+    ) -> Array:
         """Back-propagate through all steps of the last training forward pass.
 
         Parameters
@@ -284,10 +333,11 @@ class LSTM(Layer):
                     ("dh_n", "dc_n"), (dh_n, dc_n), pending.rows, model.dtype)
             dx = self._run_back(pending, dy, accumulate, arrays)
             self._initial_grad = gradient
+        assert dx is not None  # for x is no integers
         return dx
 
     @property
-    def final_state(self):
+    def final_state(self) -> tuple[Array, Array]:
         """``(h_n, c_n)`` after the last forward pass, (layers * directions, batch, hidden_size).
 
         Whoever ran it: the layer itself or a model that holds it; a trainer's steps leave none.
@@ -297,7 +347,7 @@ class LSTM(Layer):
         return _apart(self.final)
 
     @property
-    def initial_state_grad(self):
+    def initial_state_grad(self) -> tuple[Array, Array]:
         """``(dh0, dc0)`` of the last backward call, shaped like the initial state."""
         if self._initial_grad is None:
             raise RuntimeError(
@@ -305,7 +355,7 @@ class LSTM(Layer):
             )
         return _apart(self._initial_grad)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         text = f"LSTM({self.input_size}, {self.hidden_size}"
         for name, default in _DEFAULTS.items():
             if (value := getattr(self, name)) != default:
@@ -313,13 +363,13 @@ class LSTM(Layer):
         return text + ")"
 
 
-def _apart(states):
+def _apart(states: Array) -> tuple[Array, Array]:
     """Return the h and the c of all cells, each (cells, batch, hidden)."""
     return states[:, :, 0].copy(), states[:, :, 1].copy()
 
 
-def _lengths(lengths, batch, steps):
-    lengths = as_integers(lengths, "lengths", steps + 1)
+def _lengths(given: Any, batch: int, steps: int) -> Array:
+    lengths = as_integers(given, "lengths", steps + 1)
     expect_shape("lengths", lengths, (batch,))
     if lengths.size and not (lengths.min() >= 0 and lengths.max() <= steps):
         raise ValueError(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from numpy.typing import DTypeLike
+
+from fastnn._planning.builder import Builder, Value
+from fastnn._typing import Rng
 from fastnn.layers.base import Layer
 
 __all__ = ["Flatten"]
@@ -16,16 +20,16 @@ class Flatten(Layer):
     rng : int, numpy.random.Generator or None
     """
 
-    def __init__(self, *, dtype=None, rng=None):
+    def __init__(self, *, dtype: DTypeLike | None = None, rng: Rng = None) -> None:
         super().__init__(dtype=dtype, rng=rng)
 
-    def keeps_shape(self):
+    def keeps_shape(self) -> bool:
         """Return False."""
         return False
 
-    def plan(self, builder, x):
+    def plan(self, builder: Builder, x: Value) -> Value:
         """Plan no operation."""
         return builder.view(x, (x.size,))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "Flatten()"

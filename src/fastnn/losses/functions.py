@@ -276,7 +276,8 @@ reduction='mean', class_weight=None, ignore_index=None)
         function, options = loss.func, loss.keywords
     name = next((name for name, known in _FUNCTIONS.items() if function is known), None)
     if name is None:
-        return loss
+        own: Callable[..., tuple[float, Array]] = loss
+        return own
     signature(function).bind_partial(**options)
     return make_loss(name, **options)
 

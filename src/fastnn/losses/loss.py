@@ -131,7 +131,7 @@ class Loss:
         divisor = loss._total_weight(rows, cols, target, weight, classes)
         scale = 1 / divisor if divisor else 0.0  # a mean over nothing has no value, no gradient
         row_loss, gradient = empty((rows,), dtype), empty(shape, dtype)
-        pointers = (row_loss, gradient, pred, target, weight)
+        pointers: tuple[Array | None, ...] = (row_loss, gradient, pred, target, weight)
         if not self.elementwise:
             pointers += (classes,)
         call(loss.kernel, dtype, pointers, loss.sizes(cols), (scale, *loss.scalars), rows)
@@ -150,8 +150,8 @@ class Loss:
                 kept = labels != self.ignore_index
                 labels, weights = labels[kept], weights[kept]
             return float(weights.sum() if classes is None else np.dot(weights, classes[labels]))
-        weights = rows if weight is None else float(weight.sum(dtype=np.float64))
-        return float(weights * cols) if self.elementwise else float(weights)
+        divisor = float(rows if weight is None else weight.sum(dtype=np.float64))
+        return divisor * cols if self.elementwise else divisor
 
 
 def check_labels(
@@ -181,7 +181,7 @@ def check_labels(
     >>> check_labels([2, 0, -1], classes=3, ignore_index=-1)
     array([ 2,  0, -1])
     """
-    result = labels
+    result: NDArray[np.int64] = labels
     if not ready(labels, INT64):
         result = as_integers(labels, "labels", classes, bools=True)
     if shape is not None and result.shape != shape:

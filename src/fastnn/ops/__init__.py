@@ -18,6 +18,8 @@ All functions raise
 Nothing has been changed then.
 """
 
+from typing import TYPE_CHECKING
+
 # Each family says in __all__ what is public.
 from fastnn.ops.activation import *  # noqa: F403
 from fastnn.ops.activation import __all__ as _activation
@@ -34,16 +36,16 @@ from fastnn.ops.optim import __all__ as _optim
 from fastnn.ops.recurrent import *  # noqa: F403
 from fastnn.ops.recurrent import __all__ as _recurrent
 
-__all__ = [
-    *_activation,
-    *_dropout,
-    *_embedding,
-    *_linear,
-    *_normalization,
-    *_optim,
-    *_recurrent,
-]
+if not TYPE_CHECKING:  # type checkers read literal lists alone, and the imports
+    __all__ = [
+        *_activation,
+        *_dropout,
+        *_embedding,
+        *_linear,
+        *_normalization,
+        *_optim,
+        *_recurrent,
+    ]
 
-
-def __dir__() -> list[str]:
-    return __all__
+    def __dir__():
+        return __all__

@@ -67,7 +67,8 @@ def _gradient_and_saved(dy: Any, saved: Any) -> tuple[Array, Array]:
 def _columns(name: str, x: Array) -> int:
     if x.ndim == 0:
         raise ValueError(f"{name}: expected at least one axis, got shape ()")
-    return x.shape[-1]
+    cols: int = x.shape[-1]
+    return cols
 
 
 def _forward_rows(kernel: str, x: Any, out: Array | None) -> Array:

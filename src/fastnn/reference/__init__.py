@@ -8,8 +8,10 @@ A batch is ``(rows, cols)``; functions of single elements take any shape. `dy` i
 the loss with respect to a result, `dx` the one with respect to an argument.
 """
 
+from typing import TYPE_CHECKING
+
 # Each family says in __all__ what is public.
-from fastnn.reference import optim
+from fastnn.reference import optim as optim
 from fastnn.reference.activation import *  # noqa: F403
 from fastnn.reference.activation import __all__ as _activation
 from fastnn.reference.dropout import *  # noqa: F403
@@ -29,19 +31,19 @@ from fastnn.reference.recurrent import __all__ as _recurrent
 from fastnn.reference.rows import *  # noqa: F403
 from fastnn.reference.rows import __all__ as _rows
 
-__all__ = [
-    *_activation,
-    *_dropout,
-    *_embedding,
-    *_linear,
-    *_loss,
-    *_normalization,
-    *_optim,
-    *_recurrent,
-    *_rows,
-    "optim",
-]
+if not TYPE_CHECKING:  # type checkers read literal lists alone, and the imports
+    __all__ = [
+        *_activation,
+        *_dropout,
+        *_embedding,
+        *_linear,
+        *_loss,
+        *_normalization,
+        *_optim,
+        *_recurrent,
+        *_rows,
+        "optim",
+    ]
 
-
-def __dir__() -> list[str]:
-    return __all__
+    def __dir__():
+        return __all__

@@ -55,12 +55,14 @@ def elu_backward(dy: Array, y: Array, alpha: float = 1.0) -> Array:
 def sigmoid_forward(x: Array) -> Array:
     """1 / (1 + e^-x), written so that no exponential overflows."""
     e = np.exp(-np.abs(x))
-    return np.where(x < 0, e, 1) / (1 + e)
+    y: Array = np.where(x < 0, e, 1) / (1 + e)
+    return y
 
 
 def sigmoid_backward(dy: Array, y: Array) -> Array:
     """dy y (1 - y)."""
-    return dy * y * (1 - y)
+    dx: Array = dy * y * (1 - y)
+    return dx
 
 
 def tanh_forward(x: Array) -> Array:
@@ -70,7 +72,8 @@ def tanh_forward(x: Array) -> Array:
 
 def tanh_backward(dy: Array, y: Array) -> Array:
     """dy (1 - y²)."""
-    return dy * (1 - y * y)
+    dx: Array = dy * (1 - y * y)
+    return dx
 
 
 def gelu_forward(x: Array) -> Array:
@@ -86,7 +89,8 @@ def gelu_backward(dy: Array, x: Array) -> Array:
 
 def _normal_distribution(x: Array) -> Array:
     """Φ(x) = erfc(-x / √2) / 2; NumPy has no error function, so it is Python's."""
-    return (0.5 * _erfc(x * -sqrt(0.5))).astype(x.dtype)
+    y: Array = (0.5 * _erfc(x * -sqrt(0.5))).astype(x.dtype)
+    return y
 
 
 _erfc = np.vectorize(erfc, otypes=[float])
@@ -113,26 +117,31 @@ def silu_forward(x: Array) -> Array:
 
 def silu_backward(dy: Array, x: Array) -> Array:
     """dy s (1 + x (1 - s)), s = sigmoid(x)."""
-    return dy * sigmoid_forward(x) * (1 + x * sigmoid_forward(-x))
+    dx: Array = dy * sigmoid_forward(x) * (1 + x * sigmoid_forward(-x))
+    return dx
 
 
 def softmax_forward(x: Array) -> Array:
     """e^x / Σ e^x over each row, shifted by the row's largest so that nothing overflows."""
     e = np.exp(x - x.max(axis=-1, keepdims=True, initial=-np.inf))
-    return e / e.sum(axis=-1, keepdims=True)
+    y: Array = e / e.sum(axis=-1, keepdims=True)
+    return y
 
 
 def softmax_backward(dy: Array, y: Array) -> Array:
     """y (dy - Σ dy y)."""
-    return y * (dy - (dy * y).sum(axis=-1, keepdims=True))
+    dx: Array = y * (dy - (dy * y).sum(axis=-1, keepdims=True))
+    return dx
 
 
 def log_softmax_forward(x: Array) -> Array:
     """x - log Σ e^x over each row."""
     z = x - x.max(axis=-1, keepdims=True, initial=-np.inf)
-    return z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
+    y: Array = z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
+    return y
 
 
 def log_softmax_backward(dy: Array, y: Array) -> Array:
     """dy - e^y Σ dy."""
-    return dy - np.exp(y) * dy.sum(axis=-1, keepdims=True)
+    dx: Array = dy - np.exp(y) * dy.sum(axis=-1, keepdims=True)
+    return dx

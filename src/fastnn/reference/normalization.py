@@ -31,9 +31,10 @@ def layer_norm_backward(
     """dx = rstd (g - mean(g) - h mean(g h)), g = dy weight, h = (x - mean) rstd."""
     g = _affine(dy, weight, None)
     h = (x - mean[:, None] - tail[:, None]) * rstd[:, None]
-    return rstd[:, None] * (
+    dx: Array = rstd[:, None] * (
         g - g.mean(axis=1, keepdims=True) - h * (g * h).mean(axis=1, keepdims=True)
     )
+    return dx
 
 
 def layer_norm_backward_weight(

@@ -4,7 +4,13 @@ Slow and plain, it is what the tests compare the kernels with and the baseline o
 All functions change their arrays in place except the gradient. `step` counts from 1.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
+
+from fastnn._typing import Array
 
 __all__ = [
     "adagrad_step", "adam_step", "adamw_step", "lamb_step", "nag_step", "rmsprop_step", "sgd_step",
@@ -15,17 +21,21 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def _gradient(param, grad, weight_decay, maximize):
-    return (-grad if maximize else grad) + weight_decay * param
+def _gradient(param: Array, grad: Array, weight_decay: float, maximize: bool) -> Array:
+    g: Array = (-grad if maximize else grad) + weight_decay * param
+    return g
 
 
-def _root(square, eps, eps_inside_sqrt):
-    return np.sqrt(square + eps) if eps_inside_sqrt else np.sqrt(square) + eps
+def _root(square: Array, eps: float, eps_inside_sqrt: bool) -> Array:
+    root: Array = np.sqrt(square + eps) if eps_inside_sqrt else np.sqrt(square) + eps
+    return root
 
 
-def sgd_step(param, grad, momentum_buffer=None, *, lr, momentum=0.0, dampening=0.0,
-             nesterov=False, weight_decay=0.0, lr_in_velocity=False,
-             maximize=False):  # fmt: skip
+def sgd_step(
+    param: Array, grad: Array, momentum_buffer: Array | None = None, *, lr: float,
+    momentum: float = 0.0, dampening: float = 0.0, nesterov: bool = False,
+    weight_decay: float = 0.0, lr_in_velocity: bool = False, maximize: bool = False
+) -> None:  # fmt: skip
     """Gradient descent: v = μv + (1 - d)g, x = x - ηv or x - η(g + μv)."""
     g = _gradient(param, grad, weight_decay, maximize)
     if lr_in_velocity:
@@ -36,7 +46,10 @@ def sgd_step(param, grad, momentum_buffer=None, *, lr, momentum=0.0, dampening=0
     param -= lr * g
 
 
-def nag_step(param, grad, velocity, *, lr, momentum=0.9, weight_decay=0.0, maximize=False):
+def nag_step(
+    param: Array, grad: Array, velocity: Array, *, lr: float, momentum: float = 0.9,
+    weight_decay: float = 0.0, maximize: bool = False
+) -> None:  # fmt: skip
     """Nesterov's accelerated gradient: v' = μv - ηg, x = x - μv + (1 + μ)v'."""
     g = _gradient(param, grad, weight_decay, maximize)
     previous = velocity.copy()
@@ -44,17 +57,23 @@ def nag_step(param, grad, velocity, *, lr, momentum=0.9, weight_decay=0.0, maxim
     param += -momentum * previous + (1 + momentum) * velocity
 
 
-def adagrad_step(param, grad, sum, *, lr=1e-2, eps=1e-10, step=1, lr_decay=0.0, weight_decay=0.0,
-                 eps_inside_sqrt=False, maximize=False):  # fmt: skip
+def adagrad_step(
+    param: Array, grad: Array, sum: Array, *, lr: float = 1e-2, eps: float = 1e-10, step: int = 1,
+    lr_decay: float = 0.0, weight_decay: float = 0.0, eps_inside_sqrt: bool = False,
+    maximize: bool = False
+) -> None:  # fmt: skip
     """Adagrad: G = G + g², x = x - ηg / (√G + ε)."""
     g = _gradient(param, grad, weight_decay, maximize)
     sum += g**2
     param -= lr / (1 + (step - 1) * lr_decay) * g / _root(sum, eps, eps_inside_sqrt)
 
 
-def rmsprop_step(param, grad, square_avg, grad_avg=None, momentum_buffer=None, *, lr=1e-2,
-                 alpha=0.99, eps=1e-8, momentum=0.0, weight_decay=0.0, eps_inside_sqrt=False,
-                 maximize=False):  # fmt: skip
+def rmsprop_step(
+    param: Array, grad: Array, square_avg: Array, grad_avg: Array | None = None,
+    momentum_buffer: Array | None = None, *, lr: float = 1e-2, alpha: float = 0.99,
+    eps: float = 1e-8, momentum: float = 0.0, weight_decay: float = 0.0,
+    eps_inside_sqrt: bool = False, maximize: bool = False
+) -> None:  # fmt: skip
     """RMSprop: s = αs + (1 - α)g², x = x - ηg / (√(s - a²) + ε)."""
     g = _gradient(param, grad, weight_decay, maximize)
     square_avg[...] = alpha * square_avg + (1 - alpha) * g**2
@@ -69,9 +88,13 @@ def rmsprop_step(param, grad, square_avg, grad_avg=None, momentum_buffer=None, *
     param -= lr * update
 
 
-def adam_step(param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq=None, *, step, lr=1e-3, beta1=0.9,
-              beta2=0.999, eps=1e-8, weight_decay=0.0, bias_correction=True,
-              eps_inside_sqrt=False, eps_uncorrected=False, maximize=False):  # fmt: skip
+def adam_step(
+    param: Array, grad: Array, exp_avg: Array, exp_avg_sq: Array,
+    max_exp_avg_sq: Array | None = None, *, step: int, lr: float = 1e-3, beta1: float = 0.9,
+    beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0,
+    bias_correction: bool = True, eps_inside_sqrt: bool = False, eps_uncorrected: bool = False,
+    maximize: bool = False
+) -> None:  # fmt: skip
     """Adam: m = β₁m + (1 - β₁)g, v = β₂v + (1 - β₂)g², x = x - η m̂ / (√v̂ + ε)."""
     g = _gradient(param, grad, weight_decay, maximize)
     exp_avg[...] = beta1 * exp_avg + (1 - beta1) * g
@@ -86,16 +109,21 @@ def adam_step(param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq=None, *, step, lr
     param -= lr * m_hat / _root(v_hat, eps, eps_inside_sqrt)
 
 
-def adamw_step(param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq=None, *, step, lr=1e-3,
-               weight_decay=1e-2, **options):  # fmt: skip
+def adamw_step(
+    param: Array, grad: Array, exp_avg: Array, exp_avg_sq: Array,
+    max_exp_avg_sq: Array | None = None, *, step: int, lr: float = 1e-3, weight_decay: float = 1e-2,
+    **options: Any
+) -> None:  # fmt: skip
     """AdamW: x = (1 - ηλ)x, then Adam's step with a gradient that does not see the decay."""
     param *= 1 - lr * weight_decay
     adam_step(param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, step=step, lr=lr, **options)
 
 
-def lamb_step(param, grad, exp_avg, exp_avg_sq, *, step, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-6,
-              weight_decay=0.0, bias_correction=True, eps_inside_sqrt=False,
-              maximize=False):  # fmt: skip
+def lamb_step(
+    param: Array, grad: Array, exp_avg: Array, exp_avg_sq: Array, *, step: int, lr: float = 1e-3,
+    beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-6, weight_decay: float = 0.0,
+    bias_correction: bool = True, eps_inside_sqrt: bool = False, maximize: bool = False
+) -> None:  # fmt: skip
     """LAMB: u = m̂ / (√v̂ + ε) + λx, x = x - η (‖x‖ / ‖u‖) u."""
     g = _gradient(param, grad, 0, maximize)
     exp_avg[...] = beta1 * exp_avg + (1 - beta1) * g

@@ -189,7 +189,8 @@ class _Problem:
         """Return the mean of squares of all data."""
         if len(self.batches) == 1 and np.isfinite(self.last):
             return self.last
-        return sum(self._squares(*batch) for batch in self.batches) / self.residuals
+        mean: float = sum(self._squares(*batch) for batch in self.batches) / self.residuals
+        return mean
 
     def _squares(self, x: NDArray[Any], y: Vector) -> float:
         self.n_evaluations += 1

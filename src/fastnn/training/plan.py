@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from fastnn._kernels.training_program import TrainingProgram
-from fastnn._planning.builder import SERIAL, Builder, Scalar
+from fastnn._planning.builder import SERIAL, Builder, Pointer, Scalar
 from fastnn._planning.schedule import Schedule
 from fastnn._typing import Array
 from fastnn.layers.base import Layer
@@ -48,7 +48,7 @@ def make_program(
     weight = builder.value(() if rows == 1 else (rows,), "weight", slot="weight")
     given = loss.class_weights(cols, built.dtype)
     class_weight = None if given is None else given.copy()
-    pointers = [row_loss, pred.grad, pred, target, weight]
+    pointers: list[Pointer] = [row_loss, pred.grad, pred, target, weight]
     if not loss.elementwise:
         pointers.append(class_weight)
     builder.forward(
@@ -68,7 +68,8 @@ def _plan_penalty(
 ) -> tuple[Array, Array]:
     """Append the gradients of the penalty and the sum of squares; returns that, and room for λ."""
     squares, factor = np.zeros(2), np.empty(1, builder.dtype)
-    trained, frozen = [], []
+    trained: list[Parameter] = []
+    frozen: list[Parameter] = []
     for parameter in penalized:
         (trained if builder.trains(parameter) else frozen).append(parameter)
     for data, grad, moves in [(*pair, True) for pair in arenas(trained)] + [
@@ -89,6 +90,6 @@ def _plan_penalty(
                     parameters=True,
                 )
             )
-        for operation in planned:
+        for operation in filter(None, planned):
             operation.accumulate = True
     return squares, factor

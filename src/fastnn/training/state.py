@@ -75,7 +75,7 @@ def restore_trainer(
         rng.bit_generator.state = saved["rng"]
         state = dict(saved["optimizer"])
         made_by = state["optimizer"]
-        options = {"l2": float(saved["l2"])}
+        options: dict[str, Any] = {"l2": float(saved["l2"])}
         names = ("l2_on", "clip_norm", "clip_value", "stateful")
         options |= {name: saved[name] for name in names}
     except (KeyError, TypeError, ValueError) as error:

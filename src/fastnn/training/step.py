@@ -41,6 +41,8 @@ class Stepper:
         "_loss", "_model", "_optimizer", "_plans", "_rng", "_stateful", "_trained", "history",
         "stop_training",
     )  # fmt: skip
+    _loss: Any  # a Loss or a function in Python
+    _l2_on: str
 
     def __init__(
         self,
@@ -59,7 +61,8 @@ class Stepper:
             raise TypeError(f"model: expected a fastnn layer, got {describe(model)}")
         self._model, self._comm, self._stateful = model, comm, bool(stateful)
         self._carried = CarriedState()
-        self._plans, self._last = Recent(), None
+        self._plans = Recent()
+        self._last: TrainingProgram | None = None
         self._trained: frozenset[Parameter] | None = None
         self._optimizer: Optimizer | None = None
         self._rng: np.random.Generator | None = None
@@ -268,7 +271,9 @@ class Stepper:
             model.pending = None  # its memory is used now
             if program.class_weight is not None:
                 program.class_weight[...] = self._loss.class_weight
-            carried = self._carried.arrays(program, len(x)) if self._stateful else None
+            carried = None
+            if self._stateful:  # x is an array by now
+                carried = self._carried.arrays(program, len(x))  # type: ignore[arg-type]
             optimizer = self._optimizer
             if optimizer is None or self._comm is not None:
                 loss = program.step(x, y, sample_weight, None, carried)
@@ -344,11 +349,11 @@ class Stepper:
 
     def _samples(self, x: Any) -> Array:
         """Return a batch as the model reads it."""
-        x = self._model._as_input(x, self._model._built().dtype)
-        if x.ndim < 1 + self._model._needs_features:
-            way_out = "; x[:, None] has one feature" if x.ndim == 1 else ""
-            raise ValueError(f"x: expected shape (batch, ...), got {x.shape}{way_out}")
-        return x
+        samples = self._model._as_input(x, self._model._built().dtype)
+        if samples.ndim < 1 + self._model._needs_features:
+            way_out = "; x[:, None] has one feature" if samples.ndim == 1 else ""
+            raise ValueError(f"x: expected shape (batch, ...), got {samples.shape}{way_out}")
+        return samples
 
     def _convert(self, x: Any, y: Any, weight: Any) -> tuple[TrainingProgram, Any, Any, Any]:
         """Return the program for such a batch, and its arrays as the program reads them."""

@@ -182,16 +182,16 @@ class Trainer(Stepper):
                 self._check_continuing(len(validation[0]), batch_size)
         samples, self._at_once = len(data[0]), 1
         at_a_time = batch_size if self.stateful else _PREDICTED
-        callbacks = CallbackList(callbacks, self)
+        hooks = CallbackList(callbacks, self)
         bar = ProgressBar()
         if progress:
             bar.start(epochs, -(-samples // batch_size))
         self.history, self.stop_training = History(), False
         logs: dict[str, float] = {}
         try:
-            callbacks.on_train_begin()
+            hooks.on_train_begin()
             for epoch in range(epochs):
-                callbacks.on_epoch_begin(epoch)
+                hooks.on_epoch_begin(epoch)
                 self._carried.reset()
                 if shuffle:
                     order = (self.rng if stream is None else stream).permutation(samples)
@@ -204,13 +204,13 @@ class Trainer(Stepper):
                     score = self._score(validation, measured, at_a_time)
                     logs |= {f"val_{name}": value for name, value in score.items()}
                 self.history.append(epoch, logs)
-                callbacks.on_epoch_end(epoch, logs)
+                hooks.on_epoch_end(epoch, logs)
                 bar.epoch_end(epoch, logs)
                 if self.stop_training:
                     break
         finally:
             bar.close()
-            callbacks.on_train_end(logs)
+            hooks.on_train_end(logs)
         return self.history
 
     def _data(
@@ -320,7 +320,8 @@ class Trainer(Stepper):
 
     def _one_step(self, data: Any, rows: Array) -> tuple[float, float]:
         """Take one step through Python; returns its loss, and by what that was divided."""
-        loss = self.step(*(None if array is None else array[rows] for array in data))
+        batch: list[Any] = [None if array is None else array[rows] for array in data]
+        loss = self.step(*batch)
         return loss, self._last.total if self._last else len(rows)
 
     # Without training ------------------------------------------------------------------------
