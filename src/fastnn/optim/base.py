@@ -380,7 +380,7 @@ class Optimizer(Watched):
         if unchanged(self._groups, self._read):
             return
         changed = [self._checked(i, group) for i, group in enumerate(self._groups)]
-        for i, (group, read) in enumerate(zip(changed, self._read)):
+        for i, (group, read) in enumerate(zip(changed, self._read, strict=True)):
             if group["params"] is not read["params"]:
                 raise ValueError(
                     f"groups[{i}]['params']: cannot be changed; add_param_group(group) adds some, "
@@ -609,8 +609,8 @@ class Optimizer(Watched):
         TypeError
             If `grads` is missing, or holds something that is no array of real numbers.
         ValueError
-            If the number of gradients, a key or a shape is wrong; if a gradient shares memory with a
-            parameter or a state; if a parameter was resized or made read-only; if a
+            If the number of gradients, a key or a shape is wrong; if a gradient shares memory with
+            a parameter or a state; if a parameter was resized or made read-only; if a
             hyper-parameter or the value of a schedule is out of range; if `check_finite` is set
             and a gradient is not finite. Nothing has been changed then.
         RuntimeError

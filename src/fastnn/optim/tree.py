@@ -41,22 +41,25 @@ def collect(tree: Any) -> tuple[Form, list[Any], list[str | None]]:
     """
     arrays: list[Any] = []
     names: list[str | None] = []
-
-    def walk(node: Any, name: str) -> Form:
-        if not _is_node(node):
-            arrays.append(node)
-            names.append(name)
-            return None
-        if isinstance(node, Mapping):
-            return {
-                key: walk(part, f"{name}.{key}" if name else str(key))
-                for key, part in node.items()
-            }
-        return [walk(part, f"{name or 'params'}[{i}]") for i, part in enumerate(node)]
-
-    form = walk(tree, "")
+    form = _walk(tree, "", arrays, names)
     flat = form is None or (isinstance(form, list) and all(part is None for part in form))
     return form, arrays, [None] * len(names) if flat else names
+
+
+def _walk(node: Any, name: str, arrays: list[Any], names: list[str | None]) -> Form:
+    # no closure: one that calls itself would keep the arrays until the cyclic collector runs
+    if not _is_node(node):
+        arrays.append(node)
+        names.append(name)
+        return None
+    if isinstance(node, Mapping):
+        return {
+            key: _walk(part, f"{name}.{key}" if name else str(key), arrays, names)
+            for key, part in node.items()
+        }
+    return [
+        _walk(part, f"{name or 'params'}[{i}]", arrays, names) for i, part in enumerate(node)
+    ]
 
 
 def gradients(form: Form, given: Any, name: str = "grads") -> list[Any]:
