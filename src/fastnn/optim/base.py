@@ -217,6 +217,12 @@ class Optimizer(Watched):
             f"{did_you_mean(name, settable)}"
         )
 
+    _clip_norm: float | None
+    _clip_value: float | None
+    _maximize: bool
+    _check_finite: bool
+    _state_dtype: str | None
+
     clip_norm = _option("clip_norm", _limit_or_none, "Largest norm of all gradients together.")
     clip_value = _option("clip_value", _limit_or_none, "Largest size of an element of a gradient.")
     maximize = _option("maximize", boolean, "Whether to climb instead of descend.")
@@ -531,7 +537,7 @@ class Optimizer(Watched):
         block = BLOCK if self._state_dtype == "int8" else 1
         slots = [*self._slots, "", ""][:3]
         slots += [slot + SCALE for slot in slots]
-        bases = {id(a.base): a.base for state in states for a in state.values()}
+        bases: dict[int, Any] = {id(a.base): a.base for state in states for a in state.values()}
         return UpdateTable(
             sources,
             arrays,
