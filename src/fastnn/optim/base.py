@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -135,6 +135,11 @@ class Optimizer(Watched):
     _slots: ClassVar[tuple[str, ...]]  # all states, in the order of the kernel's pointers
     _ranges: ClassVar[Ranges]
     _begun: ClassVar[Mapping[str, str]] = {}  # hyper-parameters that have had their effect, and why
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Of a hyper-parameter, a property made of `_ranges`: one value, or a list."""
 
     def __init_subclass__(cls) -> None:
         for name in cls.__dict__.get("_ranges", ()):
