@@ -122,3 +122,6 @@ ops.sgd_step(weights, weights.copy(), lr=0.1)
 reference.sgd_step(weights, weights.copy(), lr=0.1)
 assert_type(fastnn.__version__, str)
 assert_type(fastnn.get_num_threads(), int)
+adam = optim.Adam([weights], lr=0.1)
+adam.lr = 2 * adam.lr
+adam.clip_norm = 1.0

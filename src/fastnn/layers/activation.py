@@ -108,14 +108,16 @@ class ELU(_Activation):
     alpha = option(at_least_0)
 
     @property
-    def _alpha(self):
+    def _alpha(self) -> float:
         return self.alpha
 
-    def __init__(self, alpha=1.0, *, dtype=None, rng=None):
+    def __init__(
+        self, alpha: float = 1.0, *, dtype: DTypeLike | None = None, rng: Rng = None
+    ) -> None:
         super().__init__(dtype=dtype, rng=rng)
         self.alpha = alpha
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"ELU({self.alpha})"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -136,6 +136,11 @@ class Optimizer(Watched):
     _ranges: ClassVar[Ranges]
     _begun: ClassVar[Mapping[str, str]] = {}  # hyper-parameters that have had their effect, and why
 
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Of a hyper-parameter, a property made of `_ranges`: one value, or a list."""
+
     def __init_subclass__(cls) -> None:
         for name in cls.__dict__.get("_ranges", ()):
             setattr(cls, name, _hyper_parameter(name))
@@ -216,6 +221,12 @@ class Optimizer(Watched):
             f"{name}: {kind} has no such attribute, but {', '.join(settable)}"
             f"{did_you_mean(name, settable)}"
         )
+
+    _clip_norm: float | None
+    _clip_value: float | None
+    _maximize: bool
+    _check_finite: bool
+    _state_dtype: str | None
 
     clip_norm = _option("clip_norm", _limit_or_none, "Largest norm of all gradients together.")
     clip_value = _option("clip_value", _limit_or_none, "Largest size of an element of a gradient.")
@@ -531,7 +542,7 @@ class Optimizer(Watched):
         block = BLOCK if self._state_dtype == "int8" else 1
         slots = [*self._slots, "", ""][:3]
         slots += [slot + SCALE for slot in slots]
-        bases = {id(a.base): a.base for state in states for a in state.values()}
+        bases: dict[int, Any] = {id(a.base): a.base for state in states for a in state.values()}
         return UpdateTable(
             sources,
             arrays,

@@ -76,8 +76,8 @@ def restore_trainer(
         state = dict(saved["optimizer"])
         made_by = state["optimizer"]
         options: dict[str, Any] = {"l2": float(saved["l2"])}
-        names = ("l2_on", "clip_norm", "clip_value", "stateful")
-        options |= {name: saved[name] for name in names}
+        others = ("l2_on", "clip_norm", "clip_value", "stateful")
+        options |= {name: saved[name] for name in others}
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: expected what Trainer.save writes, got a description of the training that "
