@@ -209,7 +209,7 @@ def test_what_is_no_list_at_all():
     params = arrays((3,))
     optimizer = optim.SGD(params, 0.1)
     before = snapshot(params, optimizer)
-    with pytest.raises(TypeError, match=r"^grads: expected a sequence of arrays, got int"):
+    with pytest.raises(TypeError, match=r"^grads: expected a list of arrays, got int"):
         optimizer.step(3)
     assert snapshot(params, optimizer) == before
     with pytest.raises(ValueError, match=r"^state_dtype: expected None, .* got \['int8'\]"):
