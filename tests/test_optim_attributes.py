@@ -1,4 +1,4 @@
-"""What can be assigned on an optimizer takes effect at the next step, or is refused and says why."""
+"""What can be assigned on an optimizer counts from the next step on, or is refused."""
 
 import inspect
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fastnn import Linear, Sequential, Trainer, optim, schedules
+
 from .optimizers import RULES, every_rule, every_storage
 
 # For each hyper-parameter a value that no test below begins with.
@@ -80,7 +81,6 @@ def test_a_hyper_parameter_that_is_assigned(rule, name):
             optimizer.step(gradients(t, (5,), (2, 3)))
         assert getattr(optimizer, name) == value
         found.append([*params, *(a for state in optimizer.state for a in state.values())])
-        assert all(set(a) == set(b) for a, b in zip(optimizer.state, optimizer.state, strict=True))
     for other in found[1:]:
         assert same(found[0], other)
 
@@ -127,7 +127,7 @@ def test_states_come_and_go_with_hyper_parameters(rule, state_dtype):
     params = arrays((300,), (3,))
     optimizer = rule.optimizer(params, lr=0.1, state_dtype=state_dtype)
     optimizer.step(gradients(0, (300,), (3,)))
-    live = {key: a for key, a in optimizer.state[0].items()}
+    live = dict(optimizer.state[0])
     before = {key: a.copy() for key, a in live.items()}
     view = optimizer.state[0]
     setattr(optimizer, name, value)
@@ -228,10 +228,10 @@ def test_groups_that_are_edited_wrongly(rule):
 
 def test_the_value_with_which_sums_began():
     optimizer = optim.Adagrad(arrays((3,)), initial_accumulator_value=0.5)
-    with pytest.raises(AttributeError, match="initial_accumulator_value: .*begun"):
+    with pytest.raises(AttributeError, match=r"initial_accumulator_value: .*begun"):
         optimizer.initial_accumulator_value = 0.25
     optimizer.groups[0]["initial_accumulator_value"] = 0.25
-    with pytest.raises(ValueError, match="initial_accumulator_value: .*begun"):
+    with pytest.raises(ValueError, match=r"initial_accumulator_value: .*begun"):
         optimizer.step([np.ones(3)])
 
 
@@ -326,16 +326,12 @@ def test_states_cannot_be_removed_but_start_anew(rule, state_dtype):
 @every_storage
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_group_that_is_added(rule, state_dtype, dtype):
-    """The old arrays go on as before, the new ones as in an optimizer that has taken as many steps.
-
-    """
+    """The old arrays go on as before, the new ones as if the optimizer had begun with them."""
     params = [p.astype(dtype) for p in arrays((300,), (4, 5))]
     alone = [p.copy() for p in params]
     optimizer = rule.make(params[:1], state_dtype=state_dtype)
     first = rule.make(alone[:1], state_dtype=state_dtype)
     second = rule.make(alone[1:], lr=0.5, state_dtype=state_dtype)
-    if state_dtype and not rule.by_element:
-        return
     for t in range(2):
         optimizer.step(gradients(t, (300,)))
         first.step(gradients(t, (300,)))

@@ -22,13 +22,16 @@ def norm(grads):
 @every_rule
 @every_storage
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("options", [{}, {"clip_norm": 2.0}, {"check_finite": True},
-                                     {"clip_norm": 1.5, "check_finite": True}], ids=str)  # fmt: skip
-def test_clip_value_is_a_step_with_clipped_gradients(rule, state_dtype, dtype, options, rng):
+@pytest.mark.parametrize("check_finite", [False, True])
+@pytest.mark.parametrize("clip_norm", [None, 2.0])
+def test_clip_value_is_a_step_with_clipped_gradients(
+    rule, state_dtype, dtype, clip_norm, check_finite, rng
+):
     """Bit for bit, with the values brought within it first and the norm taken of those."""
     params = arrays(rng, dtype)
     copies = [p.copy() for p in params]
-    options = {"weight_decay": 0.01, "state_dtype": state_dtype, **options}
+    options = {"clip_norm": clip_norm, "check_finite": check_finite}
+    options |= {"weight_decay": 0.01, "state_dtype": state_dtype}
     clipping, plain = rule.make(params, clip_value=0.5, **options), rule.make(copies, **options)
     for _ in range(3):
         grads = arrays(rng, dtype)
@@ -37,7 +40,7 @@ def test_clip_value_is_a_step_with_clipped_gradients(rule, state_dtype, dtype, o
         assert all(np.array_equal(a, b) for a, b in zip(grads, before, strict=True))
         plain.step([np.clip(g, -0.5, 0.5) for g in grads])
     for one, other in zip(params, copies, strict=True):
-        if "clip_norm" in options:  # its sums are taken in other pieces
+        if clip_norm:  # its sums are taken in other pieces
             np.testing.assert_allclose(one, other, rtol=1e-5)
         else:
             assert np.array_equal(one, other)
@@ -113,7 +116,7 @@ def test_clip_value_of_a_trainer(loss, where):
     for p, old in zip(model.parameters(), before, strict=True):
         np.testing.assert_allclose(np.abs(p.data - old), 0.5, rtol=1e-6)
     for wrong in (0, -1.0, np.nan, "1"):
-        with pytest.raises((TypeError, ValueError), match="^clip_value: expected"):
+        with pytest.raises((TypeError, ValueError), match=r"^clip_value: expected"):
             trainer.clip_value = wrong
 
 
@@ -251,7 +254,7 @@ def test_a_file_that_another_optimizer_has_saved(tmp_path):
     trainer.step(x, y)
     trainer.save(tmp_path / "trainer.safetensors")
     other = optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(ValueError, match=r"saved by Adam, given SGD$"):
+    with pytest.raises(ValueError, match=r"saved by Adam, given SGD;"):
         fastnn.Trainer.restore(tmp_path / "trainer.safetensors", model, "mse", other)
     with pytest.raises(ValueError, match=r"expected one saved by SGD, got one by Adam"):
         other.load_state_dict(trainer.optimizer.state_dict())

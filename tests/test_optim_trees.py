@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fastnn import Linear, optim
+
 from .optimizers import every_rule
 
 
@@ -77,7 +78,7 @@ def test_gradients_that_do_not_match(grads, error, message):
 
 
 def test_a_dict_for_a_list_of_parameters():
-    with pytest.raises(TypeError, match="^grads: expected a list of arrays, got dict"):
+    with pytest.raises(TypeError, match=r"^grads: expected a list of arrays, got dict"):
         optim.Adam([np.ones(1)]).step({"w": np.ones(1)})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -27,6 +27,7 @@ Params: TypeAlias = Iterable[Any]  # arrays, objects of `Parameter` or groups of
 Ranges: TypeAlias = Mapping[str, Callable[[str, Any], Any]]
 Group: TypeAlias = dict[str, Any]
 _SCHEDULED = ("lr", "momentum")
+_OPTIONS = ("clip_norm", "clip_value", "maximize", "check_finite")  # of the whole optimizer
 _FIXED = {  # why an attribute cannot be assigned
     "groups": "change the values in its dicts; add_param_group(group) adds one",
     "state": "state[i][name] = array changes a state; reset_state() lets all start anew",
@@ -135,6 +136,14 @@ class Optimizer(Watched):
     _slots: ClassVar[tuple[str, ...]]  # all states, in the order of the kernel's pointers
     _ranges: ClassVar[Ranges]
     _begun: ClassVar[Mapping[str, str]] = {}  # hyper-parameters that have had their effect, and why
+    _clip_norm: float | None
+    _clip_value: float | None
+    _maximize: bool
+    _check_finite: bool
+
+    if TYPE_CHECKING:  # the hyper-parameters, which `__init_subclass__` makes
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init_subclass__(cls) -> None:
         for name in cls.__dict__.get("_ranges", ()):
@@ -208,12 +217,11 @@ class Optimizer(Watched):
         super().__setattr__(name, value)
 
     def _refuse(self, name: str, there: Any) -> NoReturn:
-        kind = type(self).__name__
         if there is not None:
             raise AttributeError(f"{name}: cannot be assigned; {_FIXED.get(name, 'a method')}")
-        settable = [*self._ranges, "clip_norm", "clip_value", "maximize", "check_finite", "t"]
+        settable = [*self._ranges, *_OPTIONS, "t"]
         raise AttributeError(
-            f"{name}: {kind} has no such attribute, but {', '.join(settable)}"
+            f"{name}: {type(self).__name__} has no such attribute, but {', '.join(settable)}"
             f"{did_you_mean(name, settable)}"
         )
 
@@ -380,7 +388,7 @@ class Optimizer(Watched):
         if unchanged(self._groups, self._read):
             return
         changed = [self._checked(i, group) for i, group in enumerate(self._groups)]
-        for i, (group, read) in enumerate(zip(changed, self._read)):
+        for i, (group, read) in enumerate(zip(changed, self._read, strict=True)):
             if group["params"] is not read["params"]:
                 raise ValueError(
                     f"groups[{i}]['params']: cannot be changed; add_param_group(group) adds some, "
@@ -531,7 +539,7 @@ class Optimizer(Watched):
         block = BLOCK if self._state_dtype == "int8" else 1
         slots = [*self._slots, "", ""][:3]
         slots += [slot + SCALE for slot in slots]
-        bases = {id(a.base): a.base for state in states for a in state.values()}
+        bases: dict[int, Any] = {id(a.base): a.base for state in states for a in state.values()}
         return UpdateTable(
             sources,
             arrays,
@@ -609,8 +617,8 @@ class Optimizer(Watched):
         TypeError
             If `grads` is missing, or holds something that is no array of real numbers.
         ValueError
-            If the number of gradients, a key or a shape is wrong; if a gradient shares memory with a
-            parameter or a state; if a parameter was resized or made read-only; if a
+            If the number of gradients, a key or a shape is wrong; if a gradient shares memory with
+            a parameter or a state; if a parameter was resized or made read-only; if a
             hyper-parameter or the value of a schedule is out of range; if `check_finite` is set
             and a gradient is not finite. Nothing has been changed then.
         RuntimeError
@@ -762,7 +770,7 @@ class Optimizer(Watched):
             if any(repr(value) != repr(default) for value in values):
                 same = all(repr(value) == repr(values[0]) for value in values)
                 shown.append(f"{name}={values[0] if same else values!r}")
-        for name in ("clip_norm", "clip_value", "maximize", "check_finite", "state_dtype"):
+        for name in (*_OPTIONS, "state_dtype"):
             if (value := getattr(self, name)) != defaults[name].default:
                 shown.append(f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
