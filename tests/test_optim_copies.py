@@ -159,9 +159,11 @@ def test_a_copy_is_of_one_step():
     thread = threading.Thread(target=train)
     thread.start()
     try:
-        for _ in range(50):
-            other = by_pickle(optimizer)
+        for duplicate in [by_pickle, copy.deepcopy] * 25:
+            other = duplicate(optimizer)
             assert set(other.state[0]["momentum_buffer"]) == {float(other.t)}
+            if duplicate is copy.deepcopy:
+                assert set(other.groups[0]["params"][0]) == {-other.t * (other.t + 1) / 2}
     finally:
         done.set()
         thread.join()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeAlias
 
 import numpy as np
 
@@ -753,6 +754,14 @@ class Optimizer(Watched):
                 {name: values.copy() for name, values in own.items()} for own in self._states
             ]
             return state
+
+    def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
+        """Return an optimizer with arrays of its own, as they are between two steps."""
+        result = object.__new__(type(self))
+        memo[id(self)] = result
+        with self._lock:
+            result.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return result
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._start()
