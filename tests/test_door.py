@@ -357,5 +357,5 @@ def test_every_message_names_the_argument(make, error, message):
 def test_a_hyper_parameter_that_a_rule_does_not_have():
     optimizer = optim.SGD([np.ones(2)], lr=1.0)
     optimizer.groups[0]["weight_deccay"] = 0.9
-    with pytest.raises(ValueError, match=r"^groups\[0\]: .*'weight_deccay'; did you mean 'weight"):
+    with pytest.raises(ValueError, match=r"^groups\[0\]: .*; did you mean 'weight_decay'"):
         optimizer.step([np.ones(2)])

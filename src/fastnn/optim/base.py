@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeAlias
 
 import numpy as np
 
@@ -27,6 +28,7 @@ Params: TypeAlias = Iterable[Any]  # arrays, objects of `Parameter` or groups of
 Ranges: TypeAlias = Mapping[str, Callable[[str, Any], Any]]
 Group: TypeAlias = dict[str, Any]
 _SCHEDULED = ("lr", "momentum")
+_OPTIONS = ("clip_norm", "clip_value", "maximize", "check_finite")  # of the whole optimizer
 _FIXED = {  # why an attribute cannot be assigned
     "groups": "change the values in its dicts; add_param_group(group) adds one",
     "state": "state[i][name] = array changes a state; reset_state() lets all start anew",
@@ -135,11 +137,14 @@ class Optimizer(Watched):
     _slots: ClassVar[tuple[str, ...]]  # all states, in the order of the kernel's pointers
     _ranges: ClassVar[Ranges]
     _begun: ClassVar[Mapping[str, str]] = {}  # hyper-parameters that have had their effect, and why
+    _clip_norm: float | None
+    _clip_value: float | None
+    _maximize: bool
+    _check_finite: bool
 
-    if TYPE_CHECKING:
+    if TYPE_CHECKING:  # the hyper-parameters, which `__init_subclass__` makes
 
-        def __getattr__(self, name: str) -> Any:
-            """Of a hyper-parameter, a property made of `_ranges`: one value, or a list."""
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init_subclass__(cls) -> None:
         for name in cls.__dict__.get("_ranges", ()):
@@ -213,12 +218,11 @@ class Optimizer(Watched):
         super().__setattr__(name, value)
 
     def _refuse(self, name: str, there: Any) -> NoReturn:
-        kind = type(self).__name__
         if there is not None:
             raise AttributeError(f"{name}: cannot be assigned; {_FIXED.get(name, 'a method')}")
-        settable = [*self._ranges, "clip_norm", "clip_value", "maximize", "check_finite", "t"]
+        settable = [*self._ranges, *_OPTIONS, "t"]
         raise AttributeError(
-            f"{name}: {kind} has no such attribute, but {', '.join(settable)}"
+            f"{name}: {type(self).__name__} has no such attribute, but {', '.join(settable)}"
             f"{did_you_mean(name, settable)}"
         )
 
@@ -757,6 +761,14 @@ class Optimizer(Watched):
             ]
             return state
 
+    def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
+        """Return an optimizer with arrays of its own, as they are between two steps."""
+        result = object.__new__(type(self))
+        memo[id(self)] = result
+        with self._lock:
+            result.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return result
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._start()
         self.__dict__.update(state)
@@ -773,7 +785,7 @@ class Optimizer(Watched):
             if any(repr(value) != repr(default) for value in values):
                 same = all(repr(value) == repr(values[0]) for value in values)
                 shown.append(f"{name}={values[0] if same else values!r}")
-        for name in ("clip_norm", "clip_value", "maximize", "check_finite", "state_dtype"):
+        for name in (*_OPTIONS, "state_dtype"):
             if (value := getattr(self, name)) != defaults[name].default:
                 shown.append(f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -147,9 +148,7 @@ class Stepper:
 
     @clip_norm.setter
     def clip_norm(self, clip_norm: float | None) -> None:
-        if clip_norm is not None:
-            limit("clip_norm", clip_norm)
-        self._clip_norm = clip_norm
+        self._clip_norm = None if clip_norm is None else limit("clip_norm", clip_norm)
 
     @property
     def clip_value(self) -> float | None:
@@ -158,9 +157,7 @@ class Stepper:
 
     @clip_value.setter
     def clip_value(self, clip_value: float | None) -> None:
-        if clip_value is not None:
-            limit("clip_value", clip_value)
-        self._clip_value = clip_value
+        self._clip_value = None if clip_value is None else limit("clip_value", clip_value)
 
     @property
     def optimizer(self) -> Optimizer | None:
@@ -222,6 +219,14 @@ class Stepper:
             "carried": self._carried.states, "rng": self.rng, "history": self.history,
             "stop_training": self.stop_training,
         }  # fmt: skip
+
+    def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
+        """Return a trainer of its own, as it is between two steps."""
+        result = object.__new__(type(self))
+        memo[id(self)] = result
+        with self._model._built().lock:
+            result.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return result
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         own = ("carried", "rng", "history", "stop_training")
