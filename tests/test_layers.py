@@ -43,6 +43,7 @@ LAYERS = {
     "relu": (lambda **o: fastnn.ReLU(**o), (3, 6)),
     "leaky relu": (lambda **o: fastnn.LeakyReLU(0.3, **o), (3, 6)),
     "elu": (lambda **o: fastnn.ELU(0.7, **o), (3, 6)),
+    "selu": (lambda **o: fastnn.SELU(**o), (3, 6)),
     "sigmoid": (lambda **o: fastnn.Sigmoid(**o), (3, 6)),
     "tanh": (lambda **o: fastnn.Tanh(**o), (3, 6)),
     "gelu": (lambda **o: fastnn.GELU(**o), (3, 6)),

@@ -95,6 +95,8 @@ ACTIVATIONS = [
     Activation("relu", 0),
     Activation("leaky_relu", 1, {"negative_slope": 0.3}),
     Activation("elu", options={"alpha": 1.25}),
+    # its limit is no float, so that dy = ∞ is multiplied by 0 here and by a rounding error there
+    Activation("selu", special=FINITE_EDGES),
     Activation("sigmoid"),
     Activation("tanh"),
     # the twins are ∞ · 0 at -∞ and, far out, no better than the rounding of x² / 2 in double

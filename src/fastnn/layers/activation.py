@@ -5,7 +5,9 @@ from __future__ import annotations
 from fastnn._door.numbers import at_least_0, choice
 from fastnn.layers.base import Layer, option, rows_and_columns
 
-__all__ = ["ELU", "GELU", "LeakyReLU", "LogSoftmax", "ReLU", "SiLU", "Sigmoid", "Softmax", "Tanh"]
+__all__ = [
+    "ELU", "GELU", "SELU", "LeakyReLU", "LogSoftmax", "ReLU", "SiLU", "Sigmoid", "Softmax", "Tanh",
+]
 
 
 def _approximate(name, value):
@@ -110,6 +112,16 @@ class ELU(_Activation):
 
     def __repr__(self):
         return f"ELU({self.alpha})"
+
+
+class SELU(_Activation):
+    """Scaled exponential linear unit: s * ELU(alpha), s = 1.0507…, alpha = 1.6732….
+
+    With these two numbers and weights of `lecun_normal`, activations keep mean 0 and variance 1
+    from layer to layer (Klambauer et al. 2017, arXiv 1706.02515).
+    """
+
+    _kernel = "selu"
 
 
 class Sigmoid(_Activation):

@@ -13,8 +13,9 @@ from fastnn._typing import Array
 
 __all__ = [
     "elu", "elu_backward", "exp", "gelu", "gelu_backward", "leaky_relu", "leaky_relu_backward",
-    "log_softmax", "log_softmax_backward", "relu", "relu_backward", "sigmoid", "sigmoid_backward",
-    "silu", "silu_backward", "softmax", "softmax_backward", "tanh", "tanh_backward",
+    "log_softmax", "log_softmax_backward", "relu", "relu_backward", "selu", "selu_backward",
+    "sigmoid", "sigmoid_backward", "silu", "silu_backward", "softmax", "softmax_backward", "tanh",
+    "tanh_backward",
 ]
 
 
@@ -31,6 +32,7 @@ ACTIVATIONS = {
     "relu": Activation(),
     "leaky_relu": Activation(0.01),
     "elu": Activation(1.0),
+    "selu": Activation(),
     "sigmoid": Activation(),
     "tanh": Activation(),
     "gelu": Activation(saves_input=True),
@@ -292,6 +294,63 @@ def elu_backward(
     array([0.36787944, 1.        ])
     """
     return _backward("elu_backward", dy, saved, out, at_least_0("alpha", alpha))
+
+
+def selu(x: ArrayLike, *, out: Array | None = None) -> Array:
+    """Return s x where x > 0, else s alpha (e^x - 1), s = 1.0507…, alpha = 1.6732….
+
+    The numbers are those of Klambauer, Unterthiner, Mayr and Hochreiter 2017.
+
+    Parameters
+    ----------
+    x : array_like, any shape
+    out : ndarray, shape of `x`, optional
+        Where to put the result; may be `x` itself.
+
+    Returns
+    -------
+    ndarray, shape of `x`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` or `out` does not fit; see :mod:`fastnn.ops`.
+
+    Examples
+    --------
+    >>> selu([-1.0, 2.0])
+    array([-1.11133074,  2.10140197])
+    """
+    return _forward("selu_forward", x, out)
+
+
+def selu_backward(dy: ArrayLike, saved: ArrayLike, *, out: Array | None = None) -> Array:
+    """Return the gradient of :func:`selu` from its output: s dy where y > 0, else dy (y + s alpha).
+
+    Parameters
+    ----------
+    dy : array_like, any shape
+        Gradient of the loss with respect to the output.
+    saved : array_like, shape of `dy`
+        The output of :func:`selu`.
+    out : ndarray, shape of `dy`, optional
+        Where to put the result; may be `dy` or `saved` itself.
+
+    Returns
+    -------
+    ndarray, shape of `dy`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; see :mod:`fastnn.ops`.
+
+    Examples
+    --------
+    >>> selu_backward([1.0, 1.0], saved=selu([-1.0, 2.0]))
+    array([0.6467686 , 1.05070099])
+    """
+    return _backward("selu_backward", dy, saved, out)
 
 
 def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
