@@ -104,6 +104,7 @@ ACTIVATIONS = [
     Activation("gelu_tanh", (4, 400), {"approximate": "tanh"}, "gelu", saves_input=True,
                special=FINITE_EDGES),
     Activation("silu", 8, saves_input=True, special=FINITE_EDGES),
+    Activation("mish", 8, saves_input=True, special=FINITE_EDGES),
     Activation("softmax", 12, by_row=True, special=NON_FINITE),
     Activation("log_softmax", 8, by_row=True, special=NON_FINITE),
 ]  # fmt: skip

@@ -6,7 +6,8 @@ from fastnn._door.numbers import at_least_0, choice
 from fastnn.layers.base import Layer, option, rows_and_columns
 
 __all__ = [
-    "ELU", "GELU", "SELU", "LeakyReLU", "LogSoftmax", "ReLU", "SiLU", "Sigmoid", "Softmax", "Tanh",
+    "ELU", "GELU", "SELU", "LeakyReLU", "LogSoftmax", "Mish", "ReLU", "SiLU", "Sigmoid", "Softmax",
+    "Tanh",
 ]
 
 
@@ -169,6 +170,13 @@ class SiLU(_Activation):
     """Sigmoid-weighted linear unit, x * sigmoid(x) (arXiv 1702.03118), also called swish."""
 
     _kernel = "silu"
+    _saves_input = True
+
+
+class Mish(_Activation):
+    """Self-regularized activation, x * tanh(log(1 + exp(x))) (Misra 2019, arXiv 1908.08681)."""
+
+    _kernel = "mish"
     _saves_input = True
 
 

@@ -13,9 +13,9 @@ from fastnn._typing import Array
 
 __all__ = [
     "elu", "elu_backward", "exp", "gelu", "gelu_backward", "leaky_relu", "leaky_relu_backward",
-    "log_softmax", "log_softmax_backward", "relu", "relu_backward", "selu", "selu_backward",
-    "sigmoid", "sigmoid_backward", "silu", "silu_backward", "softmax", "softmax_backward", "tanh",
-    "tanh_backward",
+    "log_softmax", "log_softmax_backward", "mish", "mish_backward", "relu", "relu_backward", "selu",
+    "selu_backward", "sigmoid", "sigmoid_backward", "silu", "silu_backward", "softmax",
+    "softmax_backward", "tanh", "tanh_backward",
 ]
 
 
@@ -38,6 +38,7 @@ ACTIVATIONS = {
     "gelu": Activation(saves_input=True),
     "gelu_tanh": Activation(saves_input=True),
     "silu": Activation(saves_input=True),
+    "mish": Activation(saves_input=True),
     "softmax": Activation(by_row=True),
     "log_softmax": Activation(by_row=True),
 }
@@ -588,6 +589,63 @@ def silu_backward(dy: ArrayLike, saved: ArrayLike, *, out: Array | None = None) 
     array([0.07232949, 1.09078425])
     """
     return _backward("silu_backward", dy, saved, out)
+
+
+def mish(x: ArrayLike, *, out: Array | None = None) -> Array:
+    """Return x tanh(log(1 + e^x)) (Misra 2019).
+
+    Parameters
+    ----------
+    x : array_like, any shape
+    out : ndarray, shape of `x`, optional
+        Where to put the result; may be `x` itself.
+
+    Returns
+    -------
+    ndarray, shape of `x`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` or `out` does not fit; see :mod:`fastnn.ops`.
+
+    Examples
+    --------
+    >>> mish([-1.0, 2.0])
+    array([-0.30340146,  1.94395896])
+    """
+    return _forward("mish_forward", x, out)
+
+
+def mish_backward(dy: ArrayLike, saved: ArrayLike, *, out: Array | None = None) -> Array:
+    """Return the gradient of :func:`mish` from its input: dy (t + x (1 - t²) sigmoid(x)).
+
+    Here t = tanh(log(1 + e^x)).
+
+    Parameters
+    ----------
+    dy : array_like, any shape
+        Gradient of the loss with respect to the output.
+    saved : array_like, shape of `dy`
+        The input of :func:`mish`.
+    out : ndarray, shape of `dy`, optional
+        Where to put the result; may be `dy` or `saved` itself.
+
+    Returns
+    -------
+    ndarray, shape of `dy`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; see :mod:`fastnn.ops`.
+
+    Examples
+    --------
+    >>> mish_backward([1.0, 1.0], saved=[-1.0, 2.0])
+    array([0.05921676, 1.06931793])
+    """
+    return _backward("mish_backward", dy, saved, out)
 
 
 def softmax(x: ArrayLike, *, out: Array | None = None) -> Array:

@@ -11,9 +11,10 @@ from fastnn._typing import Array
 __all__ = [
     "elu_backward", "elu_forward", "exp_forward", "gelu_backward", "gelu_forward",
     "gelu_tanh_backward", "gelu_tanh_forward", "leaky_relu_backward", "leaky_relu_forward",
-    "log_softmax_backward", "log_softmax_forward", "relu_backward", "relu_forward", "selu_backward",
-    "selu_forward", "sigmoid_backward", "sigmoid_forward", "silu_backward", "silu_forward",
-    "softmax_backward", "softmax_forward", "tanh_backward", "tanh_forward",
+    "log_softmax_backward", "log_softmax_forward", "mish_backward", "mish_forward", "relu_backward",
+    "relu_forward", "selu_backward", "selu_forward", "sigmoid_backward", "sigmoid_forward",
+    "silu_backward", "silu_forward", "softmax_backward", "softmax_forward", "tanh_backward",
+    "tanh_forward",
 ]
 
 
@@ -128,6 +129,17 @@ def silu_forward(x: Array) -> Array:
 def silu_backward(dy: Array, x: Array) -> Array:
     """dy s (1 + x (1 - s)), s = sigmoid(x)."""
     return dy * sigmoid_forward(x) * (1 + x * sigmoid_forward(-x))
+
+
+def mish_forward(x: Array) -> Array:
+    """x tanh log(1 + e^x) (Misra 2019)."""
+    return x * np.tanh(np.logaddexp(0, x))
+
+
+def mish_backward(dy: Array, x: Array) -> Array:
+    """dy (t + x (1 - t²) sigmoid(x)), t = tanh log(1 + e^x)."""
+    t = np.tanh(np.logaddexp(0, x))
+    return dy * (t + x * (1 - t * t) * sigmoid_forward(x))
 
 
 def softmax_forward(x: Array) -> Array:
