@@ -95,6 +95,8 @@ ACTIVATIONS = [
     Activation("relu", 0),
     Activation("leaky_relu", 1, {"negative_slope": 0.3}),
     Activation("elu", options={"alpha": 1.25}),
+    # its limit is no float, so that dy = ∞ is multiplied by 0 here and by a rounding error there
+    Activation("selu", special=FINITE_EDGES),
     Activation("sigmoid"),
     Activation("tanh"),
     # the twins are ∞ · 0 at -∞ and, far out, no better than the rounding of x² / 2 in double
@@ -102,6 +104,7 @@ ACTIVATIONS = [
     Activation("gelu_tanh", (4, 400), {"approximate": "tanh"}, "gelu", saves_input=True,
                special=FINITE_EDGES),
     Activation("silu", 8, saves_input=True, special=FINITE_EDGES),
+    Activation("mish", 8, saves_input=True, special=FINITE_EDGES),
     Activation("softmax", 12, by_row=True, special=NON_FINITE),
     Activation("log_softmax", 8, by_row=True, special=NON_FINITE),
 ]  # fmt: skip

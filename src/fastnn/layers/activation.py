@@ -11,7 +11,10 @@ from fastnn._planning.builder import Builder, Value
 from fastnn._typing import Rng
 from fastnn.layers.base import Layer, option, rows_and_columns
 
-__all__ = ["ELU", "GELU", "LeakyReLU", "LogSoftmax", "ReLU", "SiLU", "Sigmoid", "Softmax", "Tanh"]
+__all__ = [
+    "ELU", "GELU", "SELU", "LeakyReLU", "LogSoftmax", "Mish", "ReLU", "SiLU", "Sigmoid", "Softmax",
+    "Tanh",
+]
 
 
 def _approximate(name: str, value: Any) -> str:
@@ -121,6 +124,16 @@ class ELU(_Activation):
         return f"ELU({self.alpha})"
 
 
+class SELU(_Activation):
+    """Scaled exponential linear unit: s * ELU(alpha), s = 1.0507…, alpha = 1.6732….
+
+    With these two numbers and weights of `lecun_normal`, activations keep mean 0 and variance 1
+    from layer to layer (Klambauer et al. 2017, arXiv 1706.02515).
+    """
+
+    _kernel = "selu"
+
+
 class Sigmoid(_Activation):
     """Logistic function, 1 / (1 + exp(-x))."""
 
@@ -168,6 +181,13 @@ class SiLU(_Activation):
     """Sigmoid-weighted linear unit, x * sigmoid(x) (arXiv 1702.03118), also called swish."""
 
     _kernel = "silu"
+    _saves_input = True
+
+
+class Mish(_Activation):
+    """Self-regularized activation, x * tanh(log(1 + exp(x))) (Misra 2019, arXiv 1908.08681)."""
+
+    _kernel = "mish"
     _saves_input = True
 
 

@@ -13,8 +13,9 @@ from fastnn._typing import Array
 
 __all__ = [
     "elu", "elu_backward", "exp", "gelu", "gelu_backward", "leaky_relu", "leaky_relu_backward",
-    "log_softmax", "log_softmax_backward", "relu", "relu_backward", "sigmoid", "sigmoid_backward",
-    "silu", "silu_backward", "softmax", "softmax_backward", "tanh", "tanh_backward",
+    "log_softmax", "log_softmax_backward", "mish", "mish_backward", "relu", "relu_backward", "selu",
+    "selu_backward", "sigmoid", "sigmoid_backward", "silu", "silu_backward", "softmax",
+    "softmax_backward", "tanh", "tanh_backward",
 ]
 
 
@@ -31,11 +32,13 @@ ACTIVATIONS = {
     "relu": Activation(),
     "leaky_relu": Activation(0.01),
     "elu": Activation(1.0),
+    "selu": Activation(),
     "sigmoid": Activation(),
     "tanh": Activation(),
     "gelu": Activation(saves_input=True),
     "gelu_tanh": Activation(saves_input=True),
     "silu": Activation(saves_input=True),
+    "mish": Activation(saves_input=True),
     "softmax": Activation(by_row=True),
     "log_softmax": Activation(by_row=True),
 }
@@ -295,6 +298,63 @@ def elu_backward(
     return _backward("elu_backward", dy, saved, out, at_least_0("alpha", alpha))
 
 
+def selu(x: ArrayLike, *, out: Array | None = None) -> Array:
+    """Return s x where x > 0, else s alpha (e^x - 1), s = 1.0507…, alpha = 1.6732….
+
+    The numbers are those of Klambauer, Unterthiner, Mayr and Hochreiter 2017.
+
+    Parameters
+    ----------
+    x : array_like, any shape
+    out : ndarray, shape of `x`, optional
+        Where to put the result; may be `x` itself.
+
+    Returns
+    -------
+    ndarray, shape of `x`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` or `out` does not fit; see :mod:`fastnn.ops`.
+
+    Examples
+    --------
+    >>> selu([-1.0, 2.0])
+    array([-1.11133074,  2.10140197])
+    """
+    return _forward("selu_forward", x, out)
+
+
+def selu_backward(dy: ArrayLike, saved: ArrayLike, *, out: Array | None = None) -> Array:
+    """Return the gradient of :func:`selu` from its output: s dy where y > 0, else dy (y + s alpha).
+
+    Parameters
+    ----------
+    dy : array_like, any shape
+        Gradient of the loss with respect to the output.
+    saved : array_like, shape of `dy`
+        The output of :func:`selu`.
+    out : ndarray, shape of `dy`, optional
+        Where to put the result; may be `dy` or `saved` itself.
+
+    Returns
+    -------
+    ndarray, shape of `dy`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; see :mod:`fastnn.ops`.
+
+    Examples
+    --------
+    >>> selu_backward([1.0, 1.0], saved=selu([-1.0, 2.0]))
+    array([0.6467686 , 1.05070099])
+    """
+    return _backward("selu_backward", dy, saved, out)
+
+
 def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Return 1 / (1 + e^-x), the logistic function.
 
@@ -530,6 +590,63 @@ def silu_backward(dy: ArrayLike, saved: ArrayLike, *, out: Array | None = None) 
     array([0.07232949, 1.09078425])
     """
     return _backward("silu_backward", dy, saved, out)
+
+
+def mish(x: ArrayLike, *, out: Array | None = None) -> Array:
+    """Return x tanh(log(1 + e^x)) (Misra 2019).
+
+    Parameters
+    ----------
+    x : array_like, any shape
+    out : ndarray, shape of `x`, optional
+        Where to put the result; may be `x` itself.
+
+    Returns
+    -------
+    ndarray, shape of `x`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` or `out` does not fit; see :mod:`fastnn.ops`.
+
+    Examples
+    --------
+    >>> mish([-1.0, 2.0])
+    array([-0.30340146,  1.94395896])
+    """
+    return _forward("mish_forward", x, out)
+
+
+def mish_backward(dy: ArrayLike, saved: ArrayLike, *, out: Array | None = None) -> Array:
+    """Return the gradient of :func:`mish` from its input: dy (t + x (1 - t²) sigmoid(x)).
+
+    Here t = tanh(log(1 + e^x)).
+
+    Parameters
+    ----------
+    dy : array_like, any shape
+        Gradient of the loss with respect to the output.
+    saved : array_like, shape of `dy`
+        The input of :func:`mish`.
+    out : ndarray, shape of `dy`, optional
+        Where to put the result; may be `dy` or `saved` itself.
+
+    Returns
+    -------
+    ndarray, shape of `dy`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; see :mod:`fastnn.ops`.
+
+    Examples
+    --------
+    >>> mish_backward([1.0, 1.0], saved=[-1.0, 2.0])
+    array([0.05921676, 1.06931793])
+    """
+    return _backward("mish_backward", dy, saved, out)
 
 
 def softmax(x: ArrayLike, *, out: Array | None = None) -> Array:

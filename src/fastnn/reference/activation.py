@@ -11,9 +11,10 @@ from fastnn._typing import Array
 __all__ = [
     "elu_backward", "elu_forward", "exp_forward", "gelu_backward", "gelu_forward",
     "gelu_tanh_backward", "gelu_tanh_forward", "leaky_relu_backward", "leaky_relu_forward",
-    "log_softmax_backward", "log_softmax_forward", "relu_backward", "relu_forward",
-    "sigmoid_backward", "sigmoid_forward", "silu_backward", "silu_forward", "softmax_backward",
-    "softmax_forward", "tanh_backward", "tanh_forward",
+    "log_softmax_backward", "log_softmax_forward", "mish_backward", "mish_forward", "relu_backward",
+    "relu_forward", "selu_backward", "selu_forward", "sigmoid_backward", "sigmoid_forward",
+    "silu_backward", "silu_forward", "softmax_backward", "softmax_forward", "tanh_backward",
+    "tanh_forward",
 ]
 
 
@@ -50,6 +51,20 @@ def elu_forward(x: Array, alpha: float = 1.0) -> Array:
 def elu_backward(dy: Array, y: Array, alpha: float = 1.0) -> Array:
     """dy where y > 0, else dy (y + alpha), which is dy alpha e^x."""
     return np.where(y > 0, dy, dy * (y + alpha))
+
+
+# The two numbers of SELU, which keep mean 0 and variance 1 from layer to layer.
+_SCALE, _ALPHA = 1.0507009873554804934, 1.6732632423543772848
+
+
+def selu_forward(x: Array) -> Array:
+    """scale x where x > 0, else scale alpha (e^x - 1) (Klambauer et al. 2017)."""
+    return _SCALE * elu_forward(x, _ALPHA)
+
+
+def selu_backward(dy: Array, y: Array) -> Array:
+    """scale dy where y > 0, else dy (y + scale alpha), which is dy scale alpha e^x."""
+    return np.where(y > 0, _SCALE * dy, dy * (y + _SCALE * _ALPHA))
 
 
 def sigmoid_forward(x: Array) -> Array:
@@ -119,6 +134,17 @@ def silu_backward(dy: Array, x: Array) -> Array:
     """dy s (1 + x (1 - s)), s = sigmoid(x)."""
     dx: Array = dy * sigmoid_forward(x) * (1 + x * sigmoid_forward(-x))
     return dx
+
+
+def mish_forward(x: Array) -> Array:
+    """x tanh log(1 + e^x) (Misra 2019)."""
+    return x * np.tanh(np.logaddexp(0, x))
+
+
+def mish_backward(dy: Array, x: Array) -> Array:
+    """dy (t + x (1 - t²) sigmoid(x)), t = tanh log(1 + e^x)."""
+    t = np.tanh(np.logaddexp(0, x))
+    return dy * (t + x * (1 - t * t) * sigmoid_forward(x))
 
 
 def softmax_forward(x: Array) -> Array:

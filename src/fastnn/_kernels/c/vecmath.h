@@ -5,7 +5,7 @@
  * double over random ones), with or without a fused multiply-add:
  *
  *   vexp, vexpm1, vlog, vtanh, vsigmoid   2
- *   vgelu, vgelu_tanh, vsilu              4
+ *   vgelu, vgelu_tanh, vsilu, vmish       4
  *
  * The slopes (derivatives) of those with 4 are as good relative to the larger of their two
  * terms: they have a zero near which no formula in `real` is relatively accurate.
@@ -212,6 +212,31 @@ INLINE vec FN(vsilu_slope)(vec x) {
     vec z = FN(min)(VEC(40), FN(max)(VEC(FASTNN_DOUBLE ? -760 : -110), x));
     vec n, r = FN(reduce)(z, &n);
     return FN(gate_slope)(z, n, FN(expm1_reduced)(-r));
+}
+
+/* e^x = w = (1 + e) 2^n and d of tanh log(1 + w) = w (w + 2) / d, for x up to 20, from where
+ * that is 1. The power of two is left to the end, since it underflows before x w does. */
+INLINE vec FN(mish_terms)(vec x, vec *n, vec *w, vec *d) {
+    vec e = FN(expm1_reduced)(FN(reduce)(x, n));
+    *w = FN(scale)(VEC(1) + e, *n);
+    *d = *w * (*w + VEC(2)) + VEC(2);
+    return e;
+}
+
+/* x tanh log(1 + e^x) = x (1 - 2 / d), or x w (1 - w (w + 1) / d) where that would cancel */
+INLINE vec FN(vmish)(vec x) {
+    vec z = FN(max)(VEC(FASTNN_DOUBLE ? -760 : -110), x);
+    vec n, w, d, e = FN(mish_terms)(FN(min)(VEC(20), z), &n, &w, &d);
+    ivec negative = (ivec)(z < VEC(0));
+    vec part = FN(select)(negative, (VEC(1) + e) * (w * (w + VEC(1))), VEC(2)) / d;
+    vec factor = VEC(1) + (FN(select)(negative, e, VEC(0)) - part);
+    return FN(scale)(z * factor, FN(min)(n, VEC(0)));
+}
+INLINE vec FN(vmish_slope)(vec x) {
+    vec z = FN(min)(VEC(20), FN(max)(VEC(FASTNN_DOUBLE ? -760 : -110), x));
+    vec n, w, d, e = FN(mish_terms)(z, &n, &w, &d), reciprocal = VEC(1) / d;
+    vec bend = VEC(4) * z * ((w + VEC(1)) * reciprocal);
+    return FN(scale)((VEC(1) + e) * reciprocal * ((w + VEC(2)) + bend), n);
 }
 
 /* e of sigmoid v, v = sqrt(8 / pi) (x + 0.044715 x^3). To base 2 v is x (k1 + k2 x^2) and reaches
