@@ -19,7 +19,7 @@ OBJECTS = re.compile(
     "a list of (names|callbacks)|a Parameter|a mapping|names with arrays|a dict|a schedule|"
     "a name in the logs|names that are strings|strings|a sequence of arrays|"
     "one array per parameter|a model of real numbers|a name or a class|a learning rate|"
-    "a str or a path|"
+    "a str or a path|None without predictions|got None; fastnn|"
     r"a layer whose|\(loss, gradient\)|a number and a gradient|\(x, y\) or|objects with|\{wanted\}"
 )
 

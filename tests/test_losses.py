@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from fastnn import losses
-from fastnn.losses.loss import check_labels
+from fastnn.losses.targets import check_labels
 
 from .conftest import differences
 from .kernels.loss import LOSSES
 from .kernels.table import Draw
 
-SHAPES = [(5,), (4, 1), (4, 3), (3, 17), (2, 3, 5)]
+SHAPES = [(5,), (4, 1), (4, 3), (3, 17), (2, 3, 5), (3, 6), (2, 2, 12)]
 
 # The table's losses with each of their options.
 CASES = [(loss, options) for loss in LOSSES for options in loss.options]
@@ -37,11 +37,13 @@ def problem(case, options, shape, rng, dtype="float64"):
 
 
 def fits(case, shape):
-    return not case.has_classes or len(shape) > 1
+    if len(shape) == 1:
+        return not case.has_classes and case.per_output == 1
+    return shape[-1] % case.per_output == 0
 
 
 @every_loss
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "batch"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_gradient(case, options, shape, weighted, reduction, rng):
@@ -79,6 +81,15 @@ def test_torch_agrees(case, options, shape, reduction, rng, dtype):
         classes_second = torch.movedim(leaf, -1, 1)
         other = other if case.target == "labels" else torch.movedim(other, -1, 1)
         want = functional.cross_entropy(classes_second, other, reduction=reduction, **options)
+    elif case.name == "gaussian_nll":
+        mean, log = leaf.chunk(2, -1)
+        want = functional.gaussian_nll_loss(
+            mean, other, log.exp(), eps=1e-12, reduction=reduction
+        )
+    elif case.name == "quantile":
+        levels = torch.tensor(options["quantiles"], dtype=leaf.dtype)
+        error = other[..., None] - leaf.reshape(*other.shape, -1)
+        want = getattr(torch.maximum(levels * error, (levels - 1) * error), reduction)()
     else:
         twin = getattr(functional, f"{case.name}_loss", None) or getattr(functional, case.name)
         want = twin(leaf, other, reduction=reduction, **options)
@@ -89,10 +100,126 @@ def test_torch_agrees(case, options, shape, reduction, rng, dtype):
     np.testing.assert_allclose(gradient, leaf.grad.numpy(), **close)
 
 
+ELEMENTWISE = [case for case in CASES if not case[0].has_classes]
+elementwise = pytest.mark.parametrize(
+    ("case", "options"), ELEMENTWISE, ids=[loss.kernel for loss, _ in ELEMENTWISE]
+)
+
+
+@elementwise
+@pytest.mark.parametrize("reduction", ["mean", "sum", "batch"])
+@pytest.mark.parametrize("shape", [(5,), (4, 6), (3, 1), (2, 3, 6)])
+def test_weights_of_elements(case, options, shape, reduction, rng):
+    """Each is the sum over elements that are alone, by their weight; samples' weights multiply."""
+    if not fits(case, shape):
+        return
+    function, pred, target = problem(case, options, shape, rng)
+    weight, of_samples = rng.uniform(0, 2, target.shape), rng.uniform(0.5, 2, len(pred))
+    weight.flat[::3] = 0
+    given = function(
+        pred, target, element_weight=weight, sample_weight=of_samples, reduction=reduction
+    )
+    w = weight * of_samples.reshape(-1, *(1,) * (target.ndim - 1))
+    value, gradient = 0.0, np.zeros(pred.shape)
+    for place in np.ndindex(target.shape):
+        alone = np.zeros(target.shape)
+        alone[place] = w[place]
+        one, slope = function(pred, target, element_weight=alone, reduction="sum")
+        value, gradient = value + one, gradient + slope
+    divisor = {"sum": 1, "batch": len(pred), "mean": w.sum()}[reduction]
+    divisor *= len(options.get("quantiles", [0])) if reduction == "mean" else 1
+    assert given[0] == pytest.approx(value / divisor, rel=1e-12)
+    np.testing.assert_allclose(given[1], gradient / divisor, rtol=1e-12, atol=1e-15)
+    plain = function(pred, target, reduction=reduction)
+    ones = function(pred, target, element_weight=np.ones(target.shape), reduction=reduction)
+    assert ones[0] == pytest.approx(plain[0], rel=1e-12)
+    np.testing.assert_allclose(ones[1], plain[1], rtol=1e-12)
+
+
+@every_loss
+@pytest.mark.parametrize("shape", [(3, 6), (2, 2, 6)])
+def test_the_batch_reduction_is_the_sum_over_the_batch_size(case, options, shape, rng):
+    function, pred, target = problem(case, options, shape, rng)
+    weight = rng.normal(size=len(pred))
+    for w in (None, weight):
+        total, slope = function(pred, target, sample_weight=w, reduction="sum")
+        loss, gradient = function(pred, target, sample_weight=w, reduction="batch")
+        assert loss == pytest.approx(total / len(pred), rel=1e-12)
+        np.testing.assert_allclose(gradient, slope / len(pred), rtol=1e-12, atol=1e-300)
+
+
+@every_loss
+def test_negative_weights_have_no_mean(case, options, rng):
+    function, pred, target = problem(case, options, (4, 6), rng)
+    weight = rng.normal(size=4)
+    weight -= weight.mean()
+    with pytest.raises(ValueError, match=r'sample_weight: .*"sum" or "batch"'):
+        function(pred, target, sample_weight=weight)
+    if not case.has_classes:
+        with pytest.raises(ValueError, match=r'element_weight: .*"sum" or "batch"'):
+            function(pred, target, element_weight=-np.ones(target.shape))
+        with pytest.raises(ValueError, match=r"element_weight: expected shape"):
+            function(pred, target, element_weight=np.ones((4, 1)))
+    assert math.isfinite(function(pred, target, sample_weight=weight, reduction="sum")[0])
+
+
+@every_loss
+def test_weights_whose_sum_has_no_inverse_are_weights_of_zero(case, options, rng, dtype):
+    function, pred, target = problem(case, options, (4, 6), rng, dtype)
+    tiny = np.full(4, np.finfo(dtype).tiny / 64)
+    loss, gradient = function(pred, target, sample_weight=tiny)
+    assert math.isnan(loss)
+    np.testing.assert_array_equal(gradient, 0)
+
+
+@every_loss
+def test_options_alone_make_a_loss(case, options, rng):
+    function, pred, target = problem(case, options, (4, 6), rng)
+    loss = function(reduction="sum")
+    assert losses.resolve(loss) is loss
+    assert loss(pred, target)[0] == function(pred, target, reduction="sum")[0]
+    assert repr(loss).startswith(f"{case.name}(")
+    assert "reduction='sum'" in repr(loss)
+    for name in function.keywords:
+        assert f"{name}=" in repr(loss)
+    with pytest.raises(AttributeError, match=rf"reduction: .*losses.{case.name}\("):
+        loss.reduction = "mean"
+    with pytest.raises(AttributeError, match="alpha: "):
+        loss.alpha = 1
+    with pytest.raises(TypeError, match=r"sample_weight: .*Trainer"):
+        function(sample_weight=np.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("quantiles", "error"),
+    [(None, TypeError), (["a"], TypeError), ([], ValueError), ([0.5, 1.0], ValueError),
+     ([0.0], ValueError), ("abc", TypeError)],
+)
+def test_quantiles_are_checked(quantiles, error):
+    with pytest.raises(error, match="quantiles"):
+        losses.quantile(np.ones((2, 2)), np.ones((2, 1)), quantiles)
+
+
+def test_predictions_must_hold_what_the_loss_reads():
+    with pytest.raises(ValueError, match="a multiple of 3"):
+        losses.quantile(np.ones((2, 4)), np.ones((2, 1)), [0.1, 0.5, 0.9])
+    with pytest.raises(ValueError, match="a multiple of 2"):
+        losses.gaussian_nll(np.ones((2, 3)), np.ones((2, 1)))
+    with pytest.raises(ValueError, match=r"pred: expected shape \(batch, ..., moments\)"):
+        losses.gaussian_nll(np.ones(2), np.ones(1))
+    with pytest.raises(ValueError, match="element_weight: expected None for cross_entropy"):
+        losses.resolve("cross_entropy")(np.ones((2, 3)), [0, 1], None, np.ones(2))
+
+
+def test_one_hot_labels_must_be_floats():
+    with pytest.raises(ValueError, match=r"argmax\(-1\)"):
+        losses.cross_entropy(np.ones((2, 3)), np.eye(3, dtype=int)[:2])
+
+
 @every_loss
 def test_sample_weight_repeats_samples(case, options, rng):
     """A weight of 2 counts a sample twice, and a weight of 0 leaves it out."""
-    for shape in ((4, 3), (4, 2, 3)):
+    for shape in ((4, 6), (4, 2, 6)):
         function, pred, target = problem(case, options, shape, rng)
         loss, gradient = function(pred, target, sample_weight=[2, 0, 1, 1])
         chosen = [0, 0, 2, 3]
@@ -104,7 +231,7 @@ def test_sample_weight_repeats_samples(case, options, rng):
 
 
 @every_loss
-@pytest.mark.parametrize("shape", [(0,), (0, 3), (0, 2, 3)])
+@pytest.mark.parametrize("shape", [(0,), (0, 6), (0, 2, 6)])
 def test_empty_batch(case, options, shape, rng):
     if not fits(case, shape):
         return
@@ -118,7 +245,7 @@ def test_empty_batch(case, options, shape, rng):
 
 @every_loss
 def test_weights_of_zero(case, options, rng):
-    function, pred, target = problem(case, options, (4, 3), rng)
+    function, pred, target = problem(case, options, (4, 6), rng)
     loss, gradient = function(pred, target, sample_weight=np.zeros(4))
     assert math.isnan(loss)
     np.testing.assert_array_equal(gradient, 0)
@@ -133,7 +260,7 @@ def test_ignored_labels_only():
 @every_loss
 def test_inputs(case, options, rng, dtype):
     """Left alone, converted to the predictions' dtype, and read-only arrays will do."""
-    function, pred, target = problem(case, options, (4, 3), rng, dtype)
+    function, pred, target = problem(case, options, (4, 6), rng, dtype)
     weight = rng.uniform(0.5, 2, 4).astype(dtype)
     want, gradient = function(pred, target, sample_weight=weight)
     for array in (pred, target, weight):
@@ -219,10 +346,10 @@ Y = np.zeros(4, np.int64)
     [
         (lambda: losses.mse("a", P), TypeError, "pred: expected real numbers"),
         (lambda: losses.mse(1.0, 1.0), ValueError, r"pred: expected shape \(batch, ...\), got"),
-        (lambda: losses.mse(P, P[:, 0]), ValueError, r"target: expected shape \(4, 3\), that of"),
+        (lambda: losses.mse(P, P[:, 0]), ValueError, r"target: expected shape \(4, 3\) for these"),
         (lambda: losses.mse(P, P[:1]), ValueError, "target: expected shape"),
         (lambda: losses.mse(P, None), TypeError, "target: expected real numbers"),
-        (lambda: losses.mse(P, P, reduction="none"), ValueError, "reduction: expected 'mean' or"),
+        (lambda: losses.mse(P, P, reduction="none"), ValueError, "reduction: expected 'mean', 'sum'"),
         (lambda: losses.mse(P, P, sample_weight=P), ValueError, r"sample_weight: .*\(4,\), one"),
         (lambda: losses.mse(P, P, sample_weight="w"), TypeError, "sample_weight: expected"),
         (lambda: losses.huber(P, P, delta=0), ValueError, "delta: expected a finite number > 0"),
@@ -253,6 +380,10 @@ def test_errors(call, error, message):
 
 def test_resolve():
     for name in dict.fromkeys(case.name for case in LOSSES):
+        if name == "quantile":
+            with pytest.raises(TypeError, match="quantiles: expected"):
+                losses.resolve(name)
+            continue
         loss = losses.resolve(name)
         assert (loss.name, loss.kernel) == (name, f"{name}_loss")
         assert losses.resolve(getattr(losses, name)).name == name
@@ -268,7 +399,7 @@ def test_resolve():
 
 @every_loss
 def test_resolved_loss_is_the_function(case, options, rng):
-    function, pred, target = problem(case, options, (4, 3), rng)
+    function, pred, target = problem(case, options, (4, 6), rng)
     want, gradient = function(pred, target)
     loss, slope = losses.resolve(function)(pred, target)
     assert loss == pytest.approx(want, rel=0, nan_ok=True)

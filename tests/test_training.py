@@ -163,6 +163,25 @@ def test_accuracy():
     assert history.history["accuracy"][-1] == ((logits > 0) == y).mean() > 0.9
 
 
+@pytest.mark.parametrize("name", ["accuracy", "mae", "mse", "rmse", "r2"])
+@pytest.mark.parametrize("where", ["pred", "true"])
+def test_metrics_of_nan_are_nan(name, where):
+    metric = fastnn.training.metrics.METRICS[name]
+    pred, true = np.ones((4, 1)), np.arange(4.0)[:, None]
+    {"pred": pred, "true": true}[where][2] = np.nan
+    assert np.isnan(metric(true, pred))
+
+
+def test_metrics_of_infinity():
+    metric = fastnn.training.metrics.r2
+    for bad in (np.inf, -np.inf):
+        assert np.isnan(metric(np.array([[1.0], [bad], [2.0]]), np.ones((3, 1))))
+    accuracy = fastnn.training.metrics.accuracy
+    scores = np.array([[0.1, 0.9], [np.nan, 0.2], [0.3, 0.7]])
+    assert np.isnan(accuracy(np.array([1, 0, 0]), scores))
+    assert accuracy(np.array([1, -1, 1]), scores, ignore_index=-1) == 1
+
+
 # Callbacks, progress, interruption ---------------------------------------------------------------
 
 

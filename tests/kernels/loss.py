@@ -42,12 +42,18 @@ class Loss:
         Keyword arguments that the function is tested with. A `class_weight` is drawn.
     function : str
         Where it is not `kernel`.
+    per_output : int
+        How many predictions are compared with the same number.
+    special : tuple of float
+        Special values that kernel and twin agree on.
     """
 
     kernel: str
     target: str = VALUES
     options: tuple[dict[str, Any], ...] = ({},)
     function: str = ""
+    per_output: int = 1
+    special: tuple[float, ...] = NON_FINITE
 
     @property
     def name(self) -> str:
@@ -61,6 +67,7 @@ class Loss:
 
     def draw_target(self, draw: Draw, *shape: int) -> np.ndarray:
         """A target for predictions of this shape."""
+        shape = (*shape[:-1], shape[-1] // self.per_output)
         if self.target == LABELS:
             return draw.integers(shape[-1], *shape[:-1])
         if self.target == PROBABILITIES:
@@ -78,6 +85,24 @@ class Loss:
         expected = self.twin(*wide(*inputs), scale=scale, **options)
         scalars = (scale, *options.values())
         return Case(inputs, expected, (cols,), scalars, rows, scale=(2 * cols, 1))
+
+    def of_quantiles(self, draw: Draw, size: int, weighted: bool) -> Case:
+        """For 3 rows of as many quantiles."""
+        rows, scale = 3, 0.7
+        weight, quantiles = draw.positive(rows) if weighted else None, draw.positive(size) / 3
+        inputs = (draw.normal(rows, size, scale=3), draw.normal(rows, scale=3), weight, quantiles)
+        expected = self.twin(*wide(*inputs), scale=scale)
+        return Case(inputs, expected, (size,), (scale,), rows, scale=(2 * size, 1))
+
+    def of_moments(self, draw: Draw, size: int, weights: int | None) -> Case:
+        """For 3 rows of means and variances, with so many weights for a row, or one for each."""
+        rows, scale = 3, 0.7
+        weights = size if weights is None else weights
+        pred, target = draw.normal(rows, 2 * size), draw.normal(rows, size)
+        inputs = (pred, target, draw.positive(rows, weights) if weights else None)
+        expected = self.twin(*wide(*inputs), scale=scale)
+        magnitude = 1 + max(float(np.abs(y[np.isfinite(y)]).max(initial=0)) for y in expected)
+        return Case(inputs, expected, (size, weights), (scale,), rows, scale=(magnitude, magnitude))
 
     def of_classes(
         self,
@@ -110,9 +135,19 @@ class Loss:
 
     def rows(self) -> list[Row]:
         """By rows, by single elements and weighted; or with each of the options for classes."""
-        if not self.has_classes:
-            make, tolerance, special = self.of_elements, 8, NON_FINITE
-            variants: dict[str, dict[str, Any]] = {
+        make: Callable[..., Case]
+        special: tuple[float, ...]
+        variants: dict[str, dict[str, Any]]
+        if self.kernel == "quantile":
+            make, tolerance, special = self.of_quantiles, 8, self.special
+            variants = {"rows": {"weighted": False}, "weighted": {"weighted": True}}
+        elif self.kernel == "gaussian_nll":
+            make, tolerance, special = self.of_moments, 16, self.special
+            variants = {"rows": {"weights": 0}, "weighted": {"weights": 1},
+                        "elements": {"weights": None}}  # fmt: skip
+        elif not self.has_classes:
+            make, tolerance, special = self.of_elements, 8, self.special
+            variants = {
                 ("column" if column else "rows") + "weighted" * weighted: {
                     "column": column, "weighted": weighted
                 }
@@ -138,6 +173,9 @@ LOSSES = [
     Loss("mse"),
     Loss("l1"),
     Loss("huber", options=({}, {"delta": 0.4})),
+    Loss("poisson_nll", special=(np.nan,)),
+    Loss("gaussian_nll", per_output=2),
+    Loss("quantile", options=({"quantiles": (0.1, 0.5, 0.8)},), per_output=3),
     Loss("binary_cross_entropy_with_logits", SHARES),
     Loss("cross_entropy", LABELS, LABEL_OPTIONS),
     Loss("cross_entropy_probabilities", PROBABILITIES, CLASS_OPTIONS, "cross_entropy"),

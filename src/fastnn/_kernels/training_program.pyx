@@ -5,7 +5,8 @@
 import numpy as np
 
 cimport numpy as cnp
-from libc.math cimport NAN
+from libc.float cimport DBL_MIN, FLT_MIN
+from libc.math cimport NAN, fabs
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
@@ -36,6 +37,14 @@ cdef double _total_weight(const Real *weight, const int64_t *labels, const Real 
                 w *= class_weight[labels[i]]
         total += w
     return total
+
+
+cdef bint _any_negative(const Real *weight, ptrdiff_t count) noexcept nogil:
+    cdef ptrdiff_t i
+    for i in range(count):
+        if weight[i] < 0:
+            return True
+    return False
 
 
 cdef struct Form:  # of an array that belongs to the caller
@@ -76,13 +85,13 @@ cdef class TrainingProgram(Program):
     row_loss : fastnn._planning.builder.Value
         The losses of a sample: several where its prediction has several rows.
     elements : int
-        By how many elements of a row the loss is averaged.
+        How many elements of the mean a weight stands for.
     classes : int
         The number of classes if the target is labels, else 0.
     class_weight : ndarray or None
         Only for labels.
     ignore_index : int or None
-    reduction : {"mean", "sum"}
+    reduction : {"mean", "sum", "batch"}
     squares : ndarray of float64, shape (2,), or None
         Where the schedule sums the squares of the parameters, for the penalty.
     factor : ndarray of the schedule's dtype, shape (1,), or None
@@ -97,8 +106,9 @@ cdef class TrainingProgram(Program):
     """
     cdef ptrdiff_t row_loss, target_slot, weight_slot, scale
     cdef Form x, target, weight
-    cdef Py_ssize_t elements, classes, rows_per_sample
-    cdef bint ignores, mean, is_double
+    cdef Py_ssize_t elements, classes, rows_per_sample, weights_per_sample
+    cdef bint ignores, mean, summed, is_double
+    cdef double least
     cdef int64_t ignore_index, index_limit
     cdef readonly object class_weight  # as the kernel reads it
     cdef object squares, factor
@@ -115,7 +125,7 @@ cdef class TrainingProgram(Program):
         self.elements, self.classes, self.class_weight = elements, classes, class_weight
         self.ignores = ignore_index is not None
         self.ignore_index = ignore_index if self.ignores else 0
-        self.mean = reduction == "mean"
+        self.mean, self.summed = reduction == "mean", reduction == "sum"
         self.squares, self.factor = squares, factor
         self.square_sums = NULL
         if squares is not None:
@@ -127,7 +137,9 @@ cdef class TrainingProgram(Program):
         self.target_slot, self.weight_slot = self.slots["target"], self.slots["weight"]
         self.x, self.target = (form_of(self.slot_values[self.x_slot]),
                                form_of(self.slot_values[self.target_slot]))
-        self.weight = form_of(self.slot_values[self.weight_slot])
+        weight = self.slot_values[self.weight_slot]
+        self.weight, self.weights_per_sample = form_of(weight), weight.size
+        self.least = DBL_MIN if self.is_double else FLT_MIN
 
     def set_l2(self, double l2):
         """Set λ of a penalty that has been planned, for the steps to come."""
@@ -144,7 +156,9 @@ cdef class TrainingProgram(Program):
             return False
         rows = cnp.PyArray_DIM(x, 0)
         return (rows > 0 and has_form(x, &self.x, rows) and has_form(target, &self.target, rows)
-                and (weight is None or has_form(weight, &self.weight, rows))
+                and (weight is None
+                     or (has_form(weight, &self.weight, rows)
+                         and self._weights_fit(cnp.PyArray_DATA(<cnp.ndarray>weight), rows)))
                 and self._in_range(cnp.PyArray_DATA(<cnp.ndarray>target), rows)
                 and self._indices_fit(cnp.PyArray_DATA(<cnp.ndarray>x), rows))
 
@@ -154,28 +168,43 @@ cdef class TrainingProgram(Program):
             <const int64_t *>target, samples * self.rows_per_sample, self.classes, self.ignores,
             self.ignore_index)
 
+    cdef bint _weights_fit(self, const void *weight, ptrdiff_t samples) noexcept nogil:
+        """Whether no weight is negative, where the loss is divided by their sum."""
+        cdef ptrdiff_t count = samples * self.weights_per_sample
+        if not self.mean or weight == NULL:
+            return True
+        if self.is_double:
+            return not _any_negative[double](<const double *>weight, count)
+        return not _any_negative[float](<const float *>weight, count)
+
     cdef Py_ssize_t _reserve_more(self, Py_ssize_t offset, Py_ssize_t rows) except -1:
         self.batch = offset
         return rows * (self.x.bytes + self.target.bytes + self.weight.bytes) + 192
 
-    cdef double _total(self, const void *weight, const void *target, ptrdiff_t rows) noexcept nogil:
-        """The total weight of the batch, by which the mean reduction divides."""
+    cdef double _total(self, const void *weight, const void *target,
+                       ptrdiff_t samples) noexcept nogil:
+        """What the sum of the losses of a batch is divided by; 0 if that has no inverse."""
         cdef const int64_t *labels = <const int64_t *>target if self.classes else NULL
         cdef const void *classes = NULL
-        cdef double total = rows
-        if not self.mean:
+        cdef ptrdiff_t count = samples * self.weights_per_sample
+        cdef double total = count
+        if self.summed:
             return 1.0
+        if not self.mean:
+            return samples
         if labels != NULL and self.class_weight is not None:
             classes = cnp.PyArray_DATA(<cnp.ndarray>self.class_weight)
         if weight != NULL or classes != NULL or self.ignores:
             if self.is_double:
                 total = _total_weight[double](<const double *>weight, labels,
                                               <const double *>classes, self.ignore_index,
-                                              self.ignores, rows)
+                                              self.ignores, count)
             else:
                 total = _total_weight[float](<const float *>weight, labels,
                                              <const float *>classes, self.ignore_index,
-                                             self.ignores, rows)
+                                             self.ignores, count)
+            if fabs(total) < self.least:
+                return 0
         return total * self.elements
 
     cdef bint _indices_fit(self, const void *x, ptrdiff_t samples) noexcept nogil:
@@ -186,7 +215,7 @@ cdef class TrainingProgram(Program):
     cdef double _step(self, fastnn_run *run, void *x, void *target, void *weight) noexcept nogil:
         cdef ptrdiff_t rows = run.rows * self.rows_per_sample
         cdef double loss
-        self.total = self._total(weight, target, rows)
+        self.total = self._total(weight, target, run.rows)
         self._bind(self.x_slot, x, run.rows)
         self._bind(self.target_slot, target, run.rows)
         self._bind(self.weight_slot, weight, run.rows)
@@ -251,7 +280,7 @@ cdef class TrainingProgram(Program):
         cdef Py_ssize_t samples = index.shape[0]
         cdef Py_ssize_t count = (samples + batch_size - 1) // batch_size
         cdef Py_ssize_t end, rows, i = 0
-        cdef bint labels_fit = True, indices_fit = True
+        cdef bint labels_fit = True, indices_fit = True, weights_fit = True
         cdef cnp.ndarray losses = np.empty(count)
         cdef cnp.ndarray totals = np.empty(count)
         cdef double *loss = <double *>cnp.PyArray_DATA(losses)
@@ -289,7 +318,8 @@ cdef class TrainingProgram(Program):
                     chosen += rows
                     labels_fit = self._in_range(target_batch, rows)
                     indices_fit = self._indices_fit(x_batch, rows)
-                    if not (labels_fit and indices_fit):
+                    weights_fit = weights == NULL or self._weights_fit(weight_batch, rows)
+                    if not (labels_fit and indices_fit and weights_fit):
                         break
                     loss[i] = self._step(&run, x_batch, target_batch,
                                          weight_batch if weights != NULL else NULL)
@@ -306,6 +336,9 @@ cdef class TrainingProgram(Program):
                                  "got others, written during the training")
             if not indices_fit:
                 raise ValueError(f"x: expected indices in [0, {self.index_limit}), "
+                                 "got others, written during the training")
+            if not weights_fit:
+                raise ValueError("sample_weight: expected numbers >= 0, "
                                  "got others, written during the training")
             if self.failure.failed:
                 self._raise()

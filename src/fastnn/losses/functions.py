@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
-from inspect import signature
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from fastnn._door.arrays import as_target, describe, mark_written
-from fastnn._door.numbers import at_least_0, choice
-from fastnn._kernels.core import call
-from fastnn._kernels.door import as_input
+from fastnn._door.arrays import describe
+from fastnn._door.numbers import choice
 from fastnn._typing import Array
 from fastnn.losses.loss import Loss, make_loss
 
+__all__ = [
+    "binary_cross_entropy_with_logits", "cross_entropy", "gaussian_nll", "huber", "l1", "mse",
+    "poisson_nll", "quantile", "resolve",
+]
+
 
 def mse(
-    pred: ArrayLike,
-    target: ArrayLike,
+    pred: ArrayLike | None = None,
+    target: ArrayLike | None = None,
     *,
     sample_weight: ArrayLike | None = None,
+    element_weight: ArrayLike | None = None,
     reduction: str = "mean",
-) -> tuple[float, Array]:
+) -> Any:
     """Mean squared error: ℓ = (pred - target)².
 
     Parameters
@@ -33,8 +35,9 @@ def mse(
     target : array_like, shape of `pred`
     sample_weight : array_like, shape (batch,), optional
         Weight of each index of the first axis.
-    reduction : {"mean", "sum"}
-        What becomes of the losses of all elements.
+    element_weight : array_like, shape of `target`, optional
+    reduction : {"mean", "sum", "batch"}
+        What becomes of the losses of all elements; "batch" is their sum over the batch size.
 
     Returns
     -------
@@ -51,16 +54,18 @@ def mse(
     >>> mse([1.0, 2.0], [1.0, 4.0])
     (2.0, array([ 0., -2.]))
     """
-    return make_loss("mse", reduction=reduction)(pred, target, sample_weight)
+    loss = make_loss("mse", reduction=reduction)
+    return _applied(loss, pred, target, sample_weight, element_weight)
 
 
 def l1(
-    pred: ArrayLike,
-    target: ArrayLike,
+    pred: ArrayLike | None = None,
+    target: ArrayLike | None = None,
     *,
     sample_weight: ArrayLike | None = None,
+    element_weight: ArrayLike | None = None,
     reduction: str = "mean",
-) -> tuple[float, Array]:
+) -> Any:
     """Mean absolute error: ℓ = |pred - target|, with gradient 0 where they are equal.
 
     Parameters
@@ -69,8 +74,9 @@ def l1(
     target : array_like, shape of `pred`
     sample_weight : array_like, shape (batch,), optional
         Weight of each index of the first axis.
-    reduction : {"mean", "sum"}
-        What becomes of the losses of all elements.
+    element_weight : array_like, shape of `target`, optional
+    reduction : {"mean", "sum", "batch"}
+        What becomes of the losses of all elements; "batch" is their sum over the batch size.
 
     Returns
     -------
@@ -87,17 +93,19 @@ def l1(
     >>> l1([1.0, 2.0], [1.0, 4.0])
     (1.0, array([ 0. , -0.5]))
     """
-    return make_loss("l1", reduction=reduction)(pred, target, sample_weight)
+    loss = make_loss("l1", reduction=reduction)
+    return _applied(loss, pred, target, sample_weight, element_weight)
 
 
 def huber(
-    pred: ArrayLike,
-    target: ArrayLike,
+    pred: ArrayLike | None = None,
+    target: ArrayLike | None = None,
     delta: float = 1.0,
     *,
     sample_weight: ArrayLike | None = None,
+    element_weight: ArrayLike | None = None,
     reduction: str = "mean",
-) -> tuple[float, Array]:
+) -> Any:
     """Huber's loss: ℓ = e² / 2 where the error |e| <= delta, else delta (|e| - delta / 2).
 
     Huber 1964, Robust estimation of a location parameter.
@@ -110,8 +118,9 @@ def huber(
         Where the square passes into a straight line, greater than 0.
     sample_weight : array_like, shape (batch,), optional
         Weight of each index of the first axis.
-    reduction : {"mean", "sum"}
-        What becomes of the losses of all elements.
+    element_weight : array_like, shape of `target`, optional
+    reduction : {"mean", "sum", "batch"}
+        What becomes of the losses of all elements; "batch" is their sum over the batch size.
 
     Returns
     -------
@@ -128,19 +137,156 @@ def huber(
     >>> huber([1.0, 2.0], [1.5, 4.0])
     (0.8125, array([-0.25, -0.5 ]))
     """
-    return make_loss("huber", delta=delta, reduction=reduction)(pred, target, sample_weight)
+    loss = make_loss("huber", delta=delta, reduction=reduction)
+    return _applied(loss, pred, target, sample_weight, element_weight)
+
+
+def poisson_nll(
+    log_rate: ArrayLike | None = None,
+    target: ArrayLike | None = None,
+    *,
+    sample_weight: ArrayLike | None = None,
+    element_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """Negative log likelihood of counts: ℓ = e^log_rate - target · log_rate.
+
+    The term log(target!), which no prediction changes, is left out.
+
+    Parameters
+    ----------
+    log_rate : array_like, shape (batch, ...)
+        Logarithm of the expected count.
+    target : array_like, shape of `log_rate`
+    sample_weight : array_like, shape (batch,), optional
+        Weight of each index of the first axis.
+    element_weight : array_like, shape of `target`, optional
+    reduction : {"mean", "sum", "batch"}
+        What becomes of the losses of all elements; "batch" is their sum over the batch size.
+
+    Returns
+    -------
+    loss : float
+    gradient : ndarray, shape of `log_rate`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; see :mod:`fastnn.losses`.
+
+    Examples
+    --------
+    >>> poisson_nll([0.0, 0.0], [1.0, 4.0])
+    (1.0, array([ 0. , -1.5]))
+    """
+    loss = make_loss("poisson_nll", reduction=reduction)
+    return _applied(loss, log_rate, target, sample_weight, element_weight)
+
+
+def gaussian_nll(
+    pred: ArrayLike | None = None,
+    target: ArrayLike | None = None,
+    *,
+    sample_weight: ArrayLike | None = None,
+    element_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """Negative log likelihood of a normal distribution: ℓ = (v + (m - target)² e^-v) / 2.
+
+    A model predicts the mean m and v, the logarithm of the variance, of each output. The constant
+    log(2π) / 2 is left out. Nix and Weigend 1994, Estimating the mean and variance of the target
+    probability distribution.
+
+    Parameters
+    ----------
+    pred : array_like, shape (batch, ..., 2 * outputs)
+        The means of all outputs, then the logarithms of their variances.
+    target : array_like, shape (batch, ..., outputs)
+    sample_weight : array_like, shape (batch,), optional
+        Weight of each index of the first axis.
+    element_weight : array_like, shape of `target`, optional
+    reduction : {"mean", "sum", "batch"}
+        What becomes of the losses of all outputs; "batch" is their sum over the batch size.
+
+    Returns
+    -------
+    loss : float
+    gradient : ndarray, shape of `pred`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; see :mod:`fastnn.losses`.
+
+    Examples
+    --------
+    >>> gaussian_nll([[1.0, 0.0], [1.0, 0.0]], [[1.0], [3.0]])
+    (1.0, array([[ 0.  ,  0.25],
+           [-1.  , -0.75]]))
+    """
+    loss = make_loss("gaussian_nll", reduction=reduction)
+    return _applied(loss, pred, target, sample_weight, element_weight)
+
+
+def quantile(
+    pred: ArrayLike | None = None,
+    target: ArrayLike | None = None,
+    quantiles: ArrayLike | None = None,
+    *,
+    sample_weight: ArrayLike | None = None,
+    element_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """Pinball loss: ℓ = max(q e, (q - 1) e), e = target - pred, least at the quantile q.
+
+    A model predicts several quantiles of each output. The gradient is 0 where they are met.
+    Koenker and Bassett 1978, Regression quantiles.
+
+    Parameters
+    ----------
+    pred : array_like, shape (batch, ..., outputs * number of quantiles)
+        All quantiles of the first output, then of the second, and so on.
+    target : array_like, shape (batch, ..., outputs)
+    quantiles : list of float
+        Which ones, in (0, 1).
+    sample_weight : array_like, shape (batch,), optional
+        Weight of each index of the first axis.
+    element_weight : array_like, shape of `target`, optional
+    reduction : {"mean", "sum", "batch"}
+        What becomes of the losses of all predictions; "batch" is their sum over the batch size.
+
+    Returns
+    -------
+    loss : float
+    gradient : ndarray, shape of `pred`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; see :mod:`fastnn.losses`.
+
+    Examples
+    --------
+    >>> loss, gradient = quantile([[1.0, 4.0]], [[2.0]], [0.25, 0.75])
+    >>> loss
+    0.375
+    >>> gradient
+    array([[-0.125,  0.125]])
+    """
+    loss = make_loss("quantile", quantiles=quantiles, reduction=reduction)
+    return _applied(loss, pred, target, sample_weight, element_weight)
 
 
 def cross_entropy(
-    logits: ArrayLike,
-    labels: ArrayLike,
+    logits: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
     label_smoothing: float = 0.0,
     class_weight: ArrayLike | None = None,
     ignore_index: int | None = None,
     *,
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
-) -> tuple[float, Array]:
+) -> Any:
     """Cross entropy of the softmax: ℓ = -Σ c t log softmax(logits), a mean over rows.
 
     t is 1 for the label and 0 for other classes, or the given probabilities, and then smoothed; c
@@ -159,8 +305,8 @@ def cross_entropy(
         Rows with this label count nothing and have a gradient of 0.
     sample_weight : array_like, shape (batch,), optional
         Weight of each index of the first axis.
-    reduction : {"mean", "sum"}
-        What becomes of the losses of all rows.
+    reduction : {"mean", "sum", "batch"}
+        What becomes of the losses of all rows; "batch" is their sum over the batch size.
 
     Returns
     -------
@@ -185,16 +331,17 @@ def cross_entropy(
         "cross_entropy", label_smoothing=label_smoothing, class_weight=class_weight,
         ignore_index=ignore_index, reduction=reduction,
     )  # fmt: skip
-    return loss(logits, labels, sample_weight)
+    return _applied(loss, logits, labels, sample_weight)
 
 
 def binary_cross_entropy_with_logits(
-    logits: ArrayLike,
-    target: ArrayLike,
+    logits: ArrayLike | None = None,
+    target: ArrayLike | None = None,
     *,
     sample_weight: ArrayLike | None = None,
+    element_weight: ArrayLike | None = None,
     reduction: str = "mean",
-) -> tuple[float, Array]:
+) -> Any:
     """Cross entropy of the sigmoid: ℓ = -t log s - (1 - t) log(1 - s), s = sigmoid(logits).
 
     The target t is a probability in [0, 1], or a class, 0 or 1.
@@ -205,8 +352,9 @@ def binary_cross_entropy_with_logits(
     target : array_like, shape of `logits`
     sample_weight : array_like, shape (batch,), optional
         Weight of each index of the first axis.
-    reduction : {"mean", "sum"}
-        What becomes of the losses of all elements.
+    element_weight : array_like, shape of `target`, optional
+    reduction : {"mean", "sum", "batch"}
+        What becomes of the losses of all elements; "batch" is their sum over the batch size.
 
     Returns
     -------
@@ -227,13 +375,29 @@ def binary_cross_entropy_with_logits(
     array([-0.25,  0.  ])
     """
     loss = make_loss("binary_cross_entropy_with_logits", reduction=reduction)
-    return loss(logits, target, sample_weight)
+    return _applied(loss, logits, target, sample_weight, element_weight)
+
+
+def _applied(
+    loss: Loss, pred: Any, target: Any, sample_weight: Any, element_weight: Any = None
+) -> Loss | tuple[float, Array]:
+    """Return the loss if it is called with options only, else its value and gradient."""
+    if pred is None and target is None:
+        for name, weight in (("sample_weight", sample_weight), ("element_weight", element_weight)):
+            if weight is not None:
+                raise TypeError(f"{name}: expected None without predictions; a Trainer's step and "
+                                "fit take it")
+        return loss
+    return loss(pred, target, sample_weight, element_weight)
 
 
 _FUNCTIONS = {
     function.__name__: function
-    for function in (mse, l1, huber, cross_entropy, binary_cross_entropy_with_logits)
-}
+    for function in (
+        mse, l1, huber, poisson_nll, gaussian_nll, quantile, cross_entropy,
+        binary_cross_entropy_with_logits,
+    )
+}  # fmt: skip
 
 
 def resolve(loss: Any) -> Loss | Callable[..., tuple[float, Array]]:
@@ -242,8 +406,9 @@ def resolve(loss: Any) -> Loss | Callable[..., tuple[float, Array]]:
     Parameters
     ----------
     loss : str, Loss or callable
-        The name of a function of this module, that function, or a :func:`functools.partial` of it
-        with options by keyword; or anything else with ``loss(pred, target) -> (loss, gradient)``.
+        The name of a function of this module, that function, or what it returns when it is called
+        with options only, as ``huber(delta=2.0)``; or anything else with ``loss(pred, target) ->
+        (loss, gradient)``.
 
     Returns
     -------
@@ -261,80 +426,21 @@ def resolve(loss: Any) -> Loss | Callable[..., tuple[float, Array]]:
 
     Examples
     --------
-    >>> resolve(partial(huber, delta=2.0))
-    Loss(name='huber', kernel='huber_loss', target='values', elementwise=True, scalars=(2.0,), \
-reduction='mean', class_weight=None, ignore_index=None)
+    >>> resolve("mse")
+    mse()
+    >>> resolve(huber(delta=2.0))
+    huber(delta=2.0)
     """
-    if isinstance(loss, str):
-        return make_loss(choice("loss", loss, _FUNCTIONS))
     if isinstance(loss, Loss):
         return loss
-    if not callable(loss):
-        raise TypeError(f"loss: expected a name or a callable, got {describe(loss)}")
     function, options = loss, {}
-    if isinstance(loss, partial) and not loss.args:
+    if isinstance(loss, str):
+        function = _FUNCTIONS[choice("loss", loss, _FUNCTIONS)]
+    elif isinstance(loss, partial) and not loss.args:
         function, options = loss.func, loss.keywords
-    name = next((name for name, known in _FUNCTIONS.items() if function is known), None)
-    if name is None:
-        own: Callable[..., tuple[float, Array]] = loss
-        return own
-    signature(function).bind_partial(**options)
-    return make_loss(name, **options)
-
-
-def l2_penalty(parameters: Iterable[Any], lam: float) -> float:
-    r"""Add the gradient of the penalty :math:`\frac{\lambda}{2} \sum \|W\|^2` and return its value.
-
-    Parameters
-    ----------
-    parameters : iterable of Parameter
-        Or of any objects with arrays `data` and `grad`. Each `grad` grows by λ `data`, in place.
-    lam : float
-        λ, at least 0.
-
-    Returns
-    -------
-    float
-
-    Raises
-    ------
-    TypeError
-        If one of `parameters` has no such arrays, or `lam` is no number.
-    ValueError
-        If `lam` is negative or not finite, or arrays do not fit.
-    RuntimeError
-        If one has no gradient yet. No gradient has been changed then.
-
-    Examples
-    --------
-    >>> from types import SimpleNamespace
-    >>> weight = SimpleNamespace(data=np.array([1.0, 2.0]), grad=np.array([0.0, 1.0]))
-    >>> l2_penalty([weight], lam=0.1)
-    0.25
-    >>> weight.grad
-    array([0.1, 1.2])
-    """
-    lam, parameters = at_least_0("lam", lam), list(parameters)
-    pairs = [_data_and_grad(p, f"parameters[{i}]") for i, p in enumerate(parameters)]
-    sums = np.zeros(2)
-    for data, grad in pairs:
-        call("square_sum", data.dtype, (sums, data), (), (), data.size)
-        grad += lam * data
-    for parameter in parameters:
-        if hasattr(parameter, "mark_dense"):
-            parameter.mark_dense()
-        else:
-            mark_written([parameter.grad])
-    return 0.5 * lam * float(sums[0])
-
-
-def _data_and_grad(parameter: Any, name: str) -> tuple[Array, Array]:
-    if not hasattr(parameter, "data") or not hasattr(parameter, "grad"):
-        raise TypeError(f"{name}: expected a Parameter, got {describe(parameter)}")
-    if parameter.grad is None or not getattr(parameter, "grad_ready", True):
-        raise RuntimeError(f"{name} has no gradient yet: call backward first")
-    grad = as_target(parameter.grad, f"{name}.grad")
-    data = as_input(parameter.data, f"{name}.data", grad.dtype)
-    if data.shape != grad.shape:
-        raise ValueError(f"{name}.grad: expected shape {data.shape}, got {grad.shape}")
-    return data, grad
+    if not callable(function):
+        raise TypeError(f"loss: expected a name or a callable, got {describe(loss)}")
+    if function not in _FUNCTIONS.values():
+        return loss
+    found: Loss = function(**options)
+    return found

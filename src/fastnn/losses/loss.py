@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import nan, prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastnn._door.arrays import INT64, as_array, as_integers
-from fastnn._door.numbers import above_0, choice, fraction, integer
+from fastnn._door.arrays import INT64, as_array, describe, expect_shape
+from fastnn._door.numbers import above_0, choice, fraction, integer, number
 from fastnn._kernels.core import call, total
-from fastnn._kernels.door import are_labels, as_input, empty, floats, ready
+from fastnn._kernels.door import as_input, empty, floats, ready
 from fastnn._typing import Array
+from fastnn.losses.targets import check_labels, check_target
 
-__all__ = ["Loss", "check_labels", "check_target", "make_loss"]
+__all__ = ["Layout", "Loss", "make_loss"]
+
+Shape = tuple[int, ...]
 
 
+class Layout(NamedTuple):
+    """How a kernel sees the predictions of a sample."""
 
-@dataclass(frozen=True, eq=False)
+    rows: int
+    cols: int
+    target: Shape  # of a sample
+    weights: int  # of a sample
+    elements: int  # of the mean that a weight stands for
+
+
+@dataclass(repr=False, eq=False)
 class Loss:
     """A loss with its options, as a program or a function needs it to call the kernel.
 
-    Made by :func:`resolve`, which checks the options.
+    Made by a function of :mod:`fastnn.losses` that is called with options only; it is called as
+    that function is, with these options. It stays as it was made.
 
     Attributes
     ----------
@@ -32,28 +45,47 @@ class Loss:
         Name of the function.
     kernel : str
         Name in the kernel table.
-    target : {"values", "labels", "probabilities"}
-        What it compares with: numbers or probabilities of the prediction's shape, or one label for
-        each of its rows.
-    elementwise : bool
-        Whether the mean is over all elements, else over rows.
+    target : {"values", "labels", "probabilities", "quantiles", "moments"}
+        What the prediction is: as many numbers or probabilities as are compared with; scores of
+        classes, for a label; several quantiles of each number; or means and variances.
     scalars : tuple of float
         The kernel's scalars after `scale`.
-    reduction : {"mean", "sum"}
+    reduction : {"mean", "sum", "batch"}
     class_weight : ndarray or None
-        One weight per class.
+        One weight per class; what is written into it counts.
     ignore_index : int or None
         The label of rows that do not count.
+    quantiles : tuple of float
+    options : dict
+        Those that are not the function's defaults.
     """
 
     name: str
     kernel: str
     target: str = "values"
-    elementwise: bool = True
     scalars: tuple[float, ...] = ()
     reduction: str = "mean"
     class_weight: Array | None = None
     ignore_index: int | None = None
+    quantiles: tuple[float, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__ or name not in self.__dataclass_fields__:
+            raise AttributeError(
+                f"{name}: expected {self!r} to stay as it is; make another one, such as "
+                f"fastnn.losses.{self.name}(reduction='sum')"
+            )
+        object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        return f"{self.name}({options})"
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether the mean is over elements, each of which may have a weight, else over rows."""
+        return self.target not in ("labels", "probabilities")
 
     def suited_to(self, target: Any) -> Loss:
         """Return the loss for this target: cross entropy takes labels or probabilities."""
@@ -66,11 +98,61 @@ class Loss:
             raise ValueError("ignore_index: expected None for labels that are probabilities")
         return replace(self, kernel="cross_entropy_probabilities_loss", target="probabilities")
 
-    def sizes(self, cols: int) -> tuple[int, ...]:
-        """Return the kernel's sizes for rows of `cols` elements."""
-        if self.target != "labels":
-            return (cols,)
-        return (cols, self.ignore_index is not None, self.ignore_index or 0)
+    # The kernel ------------------------------------------------------------------------------
+
+    def layout(self, shape: Shape, by_element: bool = False) -> Layout:
+        """Return how the kernel sees predictions of `shape` per sample.
+
+        With `by_element` there is a weight for each element of the target, else for each row.
+
+        Raises
+        ------
+        ValueError
+            If predictions of this loss have another shape.
+        """
+        if self.target == "values":
+            size = prod(shape)
+            if by_element:
+                return Layout(size, 1, shape, size, 1)
+            return Layout(1, size, shape, 1, size)
+        if not shape:
+            last = "classes" if not self.elementwise else self.target
+            raise ValueError(
+                f"model: expected predictions of shape (batch, ..., {last}) for {self.name}, "
+                f"got ('batch',)"
+            )
+        rows, cols = prod(shape[:-1]), shape[-1]
+        if not self.elementwise:
+            return Layout(rows, cols, shape[:-1] if self.target == "labels" else shape, rows, 1)
+        each = len(self.quantiles) or 2
+        if cols % each:
+            what = "the quantiles" if self.quantiles else "mean and variance"
+            raise ValueError(
+                f"model: expected predictions with {what} of each output, a multiple of {each} "
+                f"on the last axis, got shape {('batch', *shape)}"
+            )
+        outputs = cols // each
+        target = (*shape[:-1], outputs)
+        if self.quantiles:
+            return Layout(rows * outputs, each, target, rows * outputs, each)
+        if by_element:
+            return Layout(rows, outputs, target, rows * outputs, 1)
+        return Layout(rows, outputs, target, rows, outputs)
+
+    def sizes(self, layout: Layout) -> tuple[int, ...]:
+        """Return the kernel's sizes."""
+        if self.target == "labels":
+            return (layout.cols, self.ignore_index is not None, self.ignore_index or 0)
+        if self.target == "moments":
+            return (layout.cols, layout.weights // layout.rows if layout.rows else 1)
+        return (layout.cols,)
+
+    def constants(self, cols: int, dtype: np.dtype[Any]) -> tuple[Array | None, ...]:
+        """Return what the kernel reads after the weights of rows: the weights of classes, if any,
+        or the quantiles."""
+        if not self.elementwise:
+            return (self.class_weights(cols, dtype),)
+        return (np.array(self.quantiles, dtype),) if self.quantiles else ()
 
     def class_weights(self, classes: int, dtype: np.dtype[Any]) -> Array | None:
         """Return the weights of the classes as the kernel reads them."""
@@ -83,162 +165,139 @@ class Loss:
             )
         return as_input(self.class_weight, "class_weight", dtype)
 
+    # What is given ---------------------------------------------------------------------------
+
+    def weighs_elements(self, element_weight: Any, mask: Array | None = None) -> bool:
+        """Return whether the layout must have a weight for each element."""
+        return element_weight is not None or (mask is not None and self.target == "values")
+
     def check(
-        self, shape: tuple[int, ...], dtype: np.dtype[Any], target: Any, sample_weight: Any = None
+        self,
+        shape: Shape,
+        dtype: np.dtype[Any],
+        target: Any,
+        sample_weight: Any = None,
+        element_weight: Any = None,
+        mask: Array | None = None,
     ) -> tuple[Array, Array | None]:
         """Return target and weights as the kernel reads them, for predictions of this shape.
+
+        With `mask`, shape (batch, time), only some of the steps of a sequence count.
 
         Raises
         ------
         TypeError
-            If `target` or `sample_weight` is no array of numbers, or labels are not integers.
+            If an argument is no array of numbers, or labels are not integers.
         ValueError
-            If a shape does not fit, or a label is out of range.
+            If a shape does not fit, a label is out of range, or a weight is negative where the
+            loss is divided by their sum.
         """
+        layout = self.layout(shape[1:], self.weighs_elements(element_weight, mask))
+        wanted = (shape[0], *layout.target)
         if self.target == "labels":
-            target = check_labels(target, shape[-1], self.ignore_index, shape[:-1])
+            target = check_labels(target, shape[-1], self.ignore_index, wanted)
         else:
             name = "labels" if self.target == "probabilities" else "target"
-            target = check_target(target, shape, dtype, name)
-        if sample_weight is None:
-            return target, None
-        weight = as_input(sample_weight, "sample_weight", dtype)
-        if weight.shape != shape[:1]:
-            raise ValueError(
-                f"sample_weight: expected shape {shape[:1]}, one weight per sample, "
-                f"got {weight.shape}"
-            )
-        if not self.elementwise and len(shape) > 2:
-            weight = np.repeat(weight, prod(shape[1:-1]))
+            target = check_target(target, wanted, dtype, name)
+        weight = None
+        if sample_weight is not None:
+            weight = self._weights(sample_weight, "sample_weight", dtype)
+            if weight.shape != shape[:1]:
+                raise ValueError(
+                    f"sample_weight: expected shape {shape[:1]}, one weight per sample, "
+                    f"got {weight.shape}"
+                )
+            if layout.weights != 1:
+                weight = np.repeat(weight, layout.weights)
+        if element_weight is not None:
+            if not self.elementwise:
+                raise ValueError(
+                    f"element_weight: expected None for {self.name}, which has rows and no "
+                    "elements; sample_weight and class_weight are for it"
+                )
+            of_elements = self._weights(element_weight, "element_weight", dtype)
+            expect_shape("element_weight", of_elements, wanted)
+            of_elements = of_elements.reshape(-1)
+            weight = of_elements if weight is None else weight * of_elements
+        if mask is not None:
+            counted = np.repeat(mask.astype(dtype).reshape(-1), layout.weights // shape[1])
+            weight = counted if weight is None else weight * counted
         return target, weight
 
+    def _weights(self, weight: Any, name: str, dtype: np.dtype[Any]) -> Array:
+        array: Array = as_input(weight, name, dtype)
+        if self.reduction == "mean" and bool((array < 0).any()):
+            raise ValueError(
+                f"{name}: expected numbers >= 0, for a mean is divided by their sum, got "
+                f'{array.min():g}; a loss with reduction="sum" or "batch" takes any'
+            )
+        return array
+
+    # As a function ---------------------------------------------------------------------------
+
     def __call__(
-        self, pred: Any, target: Any, sample_weight: Any = None
+        self,
+        pred: Any,
+        target: Any,
+        sample_weight: Any = None,
+        element_weight: Any = None,
+        mask: Array | None = None,
     ) -> tuple[float, Array]:
         """Return the loss and the gradient of the predictions."""
         name = "logits" if "cross_entropy" in self.name else "pred"
         (pred,) = floats((name,), pred)
-        least = 1 if self.elementwise else 2
-        if pred.ndim < least:
-            axes = "(batch, ...)" if self.elementwise else "(batch, ..., classes)"
-            raise ValueError(f"{name}: expected shape {axes}, got {pred.shape}")
+        axes = ["batch", "..."]
+        if self.target != "values":
+            axes.append("classes" if not self.elementwise else self.target)
+        if pred.ndim < len(axes) - 1:
+            raise ValueError(f"{name}: expected shape ({', '.join(axes)}), got {pred.shape}")
         loss = self.suited_to(target)
         shape, dtype = pred.shape, pred.dtype
-        target, weight = loss.check(shape, dtype, target, sample_weight)
-        cols = prod(shape[1:]) if self.elementwise else shape[-1]
-        rows = shape[0] if self.elementwise else prod(shape[:-1])
-        classes = loss.class_weights(cols, dtype)
-        divisor = loss._total_weight(rows, cols, target, weight, classes)
+        target, weight = loss.check(shape, dtype, target, sample_weight, element_weight, mask)
+        layout = loss.layout(shape[1:], loss.weighs_elements(element_weight, mask))
+        constants = loss.constants(layout.cols, dtype)
+        divisor = loss._divisor(layout, shape[0], dtype, target, weight, constants)
         scale = 1 / divisor if divisor else 0.0  # a mean over nothing has no value, no gradient
+        rows = shape[0] * layout.rows
         row_loss, gradient = empty((rows,), dtype), empty(shape, dtype)
-        pointers: tuple[Array | None, ...] = (row_loss, gradient, pred, target, weight)
-        if not self.elementwise:
-            pointers += (classes,)
-        call(loss.kernel, dtype, pointers, loss.sizes(cols), (scale, *loss.scalars), rows)
+        pointers = (row_loss, gradient, pred, target, weight, *constants)
+        call(loss.kernel, dtype, pointers, loss.sizes(layout), (scale, *loss.scalars), rows)
         return total(row_loss) / divisor if divisor else nan, gradient
 
-    def _total_weight(
-        self, rows: int, cols: int, target: Array, weight: Array | None, classes: Array | None
+    def _divisor(
+        self,
+        layout: Layout,
+        samples: int,
+        dtype: np.dtype[Any],
+        target: Array,
+        weight: Array | None,
+        constants: tuple[Array | None, ...],
     ) -> float:
-        """What the sum of the losses is divided by."""
-        if self.reduction == "sum":
-            return 1.0
+        """What the sum of the losses is divided by; 0 if that has no inverse."""
+        if self.reduction != "mean":
+            return 1.0 if self.reduction == "sum" else float(samples)
+        classes = None if self.elementwise else constants[0]
         if self.target == "labels" and (classes is not None or self.ignore_index is not None):
             labels = target.ravel()
-            weights = np.ones(rows) if weight is None else weight.astype(np.float64)
+            weights = np.ones(labels.size) if weight is None else weight.astype(np.float64)
             if self.ignore_index is not None:
                 kept = labels != self.ignore_index
                 labels, weights = labels[kept], weights[kept]
-            return float(weights.sum() if classes is None else np.dot(weights, classes[labels]))
-        divisor = float(rows if weight is None else weight.sum(dtype=np.float64))
-        return divisor * cols if self.elementwise else divisor
+            divisor = float(weights.sum() if classes is None else np.dot(weights, classes[labels]))
+        elif weight is None:
+            return float(samples * layout.weights * layout.elements)
+        else:
+            divisor = float(weight.sum(dtype=np.float64))
+        return divisor * layout.elements if abs(divisor) >= np.finfo(dtype).tiny else 0.0
 
 
-def check_labels(
-    labels: Any, classes: int, ignore_index: int | None = None, shape: tuple[int, ...] | None = None
-) -> NDArray[np.int64]:
-    """Return labels as the kernel reads them, C-contiguous int64.
+# Making one ----------------------------------------------------------------------------------
 
-    Parameters
-    ----------
-    labels : array_like of int
-    classes : int
-        Each label must be in [0, classes).
-    ignore_index : int, optional
-        Or equal to this.
-    shape : tuple of int, optional
-        What shape they must have.
-
-    Raises
-    ------
-    TypeError
-        If `labels` is no array of integers.
-    ValueError
-        If it has another shape, or a label is out of range.
-
-    Examples
-    --------
-    >>> check_labels([2, 0, -1], classes=3, ignore_index=-1)
-    array([ 2,  0, -1])
-    """
-    result: NDArray[np.int64] = labels
-    if not ready(labels, INT64):
-        result = as_integers(labels, "labels", classes, bools=True)
-    if shape is not None and result.shape != shape:
-        raise ValueError(
-            f"labels: expected shape {shape} for integers, got {result.shape}"
-            f"{_way_to(shape, result.shape, 'labels', len(shape) > 1)}"
-        )
-    if not are_labels(result, classes, ignore_index):
-        outside = (result < 0) | (result >= classes)
-        if ignore_index is not None:
-            outside &= result != ignore_index
-        way_out = ""
-        if classes == 1:
-            way_out = "; binary_cross_entropy_with_logits takes one output for two classes"
-        elif result.min() == 1 and result.max() == classes:
-            way_out = "; classes count from 0"
-        raise ValueError(
-            f"labels: expected integers in [0, {classes}), got {result[outside][0]}{way_out}"
-        )
-    return result
-
-
-def _way_to(wanted: tuple[int, ...], given: tuple[int, ...], name: str, steps: bool) -> str:
-    """The end of a message: what gives an array the shape that is wanted.
-
-    With `steps` the second axis of that may be time.
-    """
-    if given and wanted and given[0] != wanted[0]:
-        return f"; there are {wanted[0]} predictions, but {given[0]} {name.removesuffix('s')}s"
-    if given == (*wanted, 1):
-        return f"; {name}[..., 0] has it" if len(wanted) > 1 else f"; {name}.ravel() has it"
-    if (*given, 1) == wanted:
-        return f"; {name}[..., None] has it" if len(given) > 1 else f"; {name}[:, None] has it"
-    if steps and wanted[:1] + wanted[2:] == given:
-        return "; a recurrent layer with return_sequences=False predicts once for each sequence"
-    return ""
-
-
-def check_target(
-    target: Any, shape: tuple[int, ...], dtype: np.dtype[Any], name: str = "target"
-) -> Array:
-    """Return the target as the kernel reads it, C-contiguous and of the predictions' dtype.
-
-    Raises
-    ------
-    TypeError
-        If it is no array of real numbers.
-    ValueError
-        If it does not have the shape of the predictions; nothing is broadcast.
-    """
-    array = as_input(target, name, dtype)
-    if array.shape != shape:
-        raise ValueError(
-            f"{name}: expected shape {shape}, that of the predictions, got {array.shape}"
-            f"{_way_to(shape, array.shape, name, len(shape) > 2)}"
-        )
-    return array
+_TARGETS = {"cross_entropy": "labels", "quantile": "quantiles", "gaussian_nll": "moments"}
+_DEFAULTS = {
+    "quantiles": [], "reduction": "mean", "delta": 1.0, "label_smoothing": 0.0,
+    "ignore_index": None,
+}  # fmt: skip
 
 
 def make_loss(
@@ -249,31 +308,59 @@ def make_loss(
     label_smoothing: float = 0.0,
     class_weight: Any = None,
     ignore_index: int | None = None,
+    quantiles: Any = None,
 ) -> Loss:
     """The loss of that name with its options, checked; each has only its own."""
-    options = (name, reduction, delta, label_smoothing, ignore_index)
+    if name == "quantile":
+        quantiles = _levels(quantiles)
+    options = (name, reduction, delta, label_smoothing, ignore_index, quantiles)
     try:
         loss = _made(*options)
     except TypeError:  # an option is of the wrong kind, or cannot be looked up
         loss = _made.__wrapped__(*options)
     if class_weight is None or name != "cross_entropy":
         return loss
-    return replace(loss, class_weight=as_input(class_weight, "class_weight"))
+    weights = as_array(class_weight, "class_weight")
+    shown = {**loss.options, "class_weight": weights.tolist()}
+    return replace(loss, class_weight=weights, options=shown)
+
+
+def _levels(quantiles: Any) -> tuple[float, ...]:
+    if quantiles is None:
+        raise TypeError(
+            "quantiles: expected numbers in (0, 1), got None; fastnn.losses.quantile("
+            "quantiles=[0.1, 0.5, 0.9]) is a loss for a Trainer"
+        )
+    if isinstance(quantiles, str) or not np.iterable(quantiles):
+        quantiles = (quantiles,)
+    levels = tuple(
+        number(f"quantiles[{i}]", level, high=1.0, above=True, below=True)
+        for i, level in enumerate(quantiles)
+    )
+    if not levels:
+        raise ValueError(f"quantiles: expected at least one number, got {describe(quantiles)}")
+    return levels
 
 
 @lru_cache(typed=True)
 def _made(
-    name: str, reduction: str, delta: float, label_smoothing: float, ignore_index: int | None
+    name: str,
+    reduction: str,
+    delta: float,
+    label_smoothing: float,
+    ignore_index: int | None,
+    quantiles: tuple[float, ...] | None,
 ) -> Loss:
-    choice("reduction", reduction, ("mean", "sum"))
-    if name == "huber":
-        scalars = (above_0("delta", delta),)
-        return Loss(name, "huber_loss", scalars=scalars, reduction=reduction)
-    if name != "cross_entropy":
-        return Loss(name, f"{name}_loss", reduction=reduction)
-    scalars = (fraction("label_smoothing", label_smoothing),)
+    choice("reduction", reduction, ("mean", "sum", "batch"))
+    delta = above_0("delta", delta)
+    label_smoothing = fraction("label_smoothing", label_smoothing)
     if ignore_index is not None:
         ignore_index = integer("ignore_index", ignore_index, -(2**63), 2**63 - 1)
+    given = {"quantiles": list(quantiles or ()), "reduction": reduction, "delta": delta,
+             "label_smoothing": label_smoothing, "ignore_index": ignore_index}  # fmt: skip
+    options = {key: value for key, value in given.items() if value != _DEFAULTS[key]}
+    scalars = {"huber": (delta,), "cross_entropy": (label_smoothing,)}.get(name, ())
     return Loss(
-        name, "cross_entropy_loss", "labels", False, scalars, reduction, ignore_index=ignore_index
-    )
+        name, f"{name}_loss", _TARGETS.get(name, "values"), scalars, reduction, None,
+        ignore_index, quantiles or (), options,
+    )  # fmt: skip

@@ -137,10 +137,6 @@ class Optimizer(Watched):
     _slots: ClassVar[tuple[str, ...]]  # all states, in the order of the kernel's pointers
     _ranges: ClassVar[Ranges]
     _begun: ClassVar[Mapping[str, str]] = {}  # hyper-parameters that have had their effect, and why
-    _clip_norm: float | None
-    _clip_value: float | None
-    _maximize: bool
-    _check_finite: bool
 
     if TYPE_CHECKING:  # the hyper-parameters, which `__init_subclass__` makes
 

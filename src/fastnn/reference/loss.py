@@ -10,7 +10,8 @@ from fastnn.reference.activation import log_softmax_forward, sigmoid_forward
 
 __all__ = [
     "binary_cross_entropy_with_logits_loss", "cross_entropy_loss",
-    "cross_entropy_probabilities_loss", "huber_loss", "l1_loss", "mse_loss",
+    "cross_entropy_probabilities_loss", "gaussian_nll_loss", "huber_loss", "l1_loss", "mse_loss",
+    "poisson_nll_loss", "quantile_loss",
 ]
 
 
@@ -41,6 +42,44 @@ def huber_loss(
     error = pred - target
     clipped = np.clip(error, -delta, delta)
     return _weigh(clipped * (error - 0.5 * clipped), clipped, row_weight, scale)
+
+
+def poisson_nll_loss(
+    pred: Array, target: Array, row_weight: Array | None = None, scale: float = 1.0
+) -> tuple[Array, Array]:
+    """ℓ = e^pred - target · pred, for the logarithm of the rate."""
+    rate = np.exp(pred)
+    return _weigh(rate - target * pred, rate - target, row_weight, scale)
+
+
+def quantile_loss(
+    pred: Array,
+    target: Array,
+    row_weight: Array | None = None,
+    quantiles: Array | None = None,
+    scale: float = 1.0,
+) -> tuple[Array, Array]:
+    """ℓ = max(q e, (q - 1) e), e = target - pred; a row holds the quantiles q of one number."""
+    error = pred - target[:, None]
+    # between the slopes at 0; NaN of NaN
+    slope = np.where(error > 0, 1 - quantiles, np.where(error < 0, -quantiles, error))
+    return _weigh(slope * error, slope, row_weight, scale)
+
+
+def gaussian_nll_loss(
+    pred: Array, target: Array, weight: Array | None = None, scale: float = 1.0
+) -> tuple[Array, Array]:
+    """ℓ = (v + (m - target)² e^-v) / 2 for rows of means m, then logarithms v of variances.
+
+    Weights are of rows, or of elements.
+    """
+    mean, log = np.split(pred, 2, axis=1)
+    error, precision = mean - target, np.exp(-log)
+    square = error * error * precision
+    weight = np.ones(len(pred)) if weight is None else weight
+    weight = weight.reshape(len(pred), -1)
+    gradient = np.hstack([weight * error * precision, weight * (0.5 - 0.5 * square)])
+    return (weight * (0.5 * (log + square))).sum(axis=1), scale * gradient
 
 
 def binary_cross_entropy_with_logits_loss(

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastnn._door.numbers import above_0, at_least_0, boolean, positive
 from fastnn.analysis.backward import RowJacobian, expect_layer, inputs, unchanged
 from fastnn.layers.base import Layer
-from fastnn.losses.loss import check_target
+from fastnn.losses.targets import check_target
 from fastnn.solvers.objective import refuse_random_numbers
 from fastnn.solvers.result import Result
 

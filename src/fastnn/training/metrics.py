@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,14 @@ def accuracy(
     """Share of right classes.
 
     The class is the largest of the last axis, against labels or the largest probability; with a
-    `threshold`, or one column, it is whether the prediction lies above it (0.5 if not given).
+    `threshold`, or one column, it is whether the prediction lies above it (0.5 if not given). NaN
+    if there is one where it matters.
     """
     if y_true.shape == y_pred.shape[:-1] and y_true.dtype.kind in "biu":
-        right = y_pred.argmax(axis=-1) == y_true
         if ignore_index is not None:
-            right = right[y_true != ignore_index]
+            kept = y_true != ignore_index
+            y_true, y_pred = y_true[kept], y_pred[kept]
+        right = y_pred.argmax(axis=-1) == y_true
     elif y_true.shape != y_pred.shape:
         raise ValueError(
             f"accuracy: expected labels of shape {y_pred.shape[:-1]} or targets of shape "
@@ -41,7 +44,8 @@ def accuracy(
         right = y_pred.argmax(axis=-1) == y_true.argmax(axis=-1)
     else:
         right = (y_pred > (0.5 if threshold is None else threshold)) == (y_true > 0.5)
-    return float(right.mean()) if right.size else float("nan")
+    unknown = np.isnan(y_pred).any() or np.isnan(y_true).any()
+    return float(right.mean()) if right.size and not unknown else nan
 
 
 def _errors(name: str, y_true: Array, y_pred: Array) -> Array:
@@ -70,11 +74,11 @@ def r2(y_true: Array, y_pred: Array) -> float:
 
     1 - Σ e² / Σ (y - mean y)² of each output; for a constant output 1 if it is met, else 0.
     """
-    error = np.square(_errors("r2", y_true, y_pred)).sum(axis=0)
-    spread = np.square(y_true - y_true.mean(axis=0, dtype=np.float64)).sum(axis=0)
-    score = np.where(error == 0, 1.0, 0.0)
-    np.divide(error, -spread, out=score, where=spread > 0)
-    return float(np.mean(np.where(spread > 0, 1 + score, score)))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        error = np.square(_errors("r2", y_true, y_pred)).sum(axis=0)
+        spread = np.square(y_true - y_true.mean(axis=0, dtype=np.float64)).sum(axis=0)
+        constant = np.where(error > 0, 0.0, 1 + error)  # NaN of NaN
+        return float(np.mean(np.where(spread == 0, constant, 1 - error / spread)))
 
 
 METRICS = {function.__name__: function for function in (accuracy, mae, mse, rmse, r2)}

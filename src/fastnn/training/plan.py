@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from math import prod
 
 import numpy as np
 
 from fastnn._kernels.training_program import TrainingProgram
-from fastnn._planning.builder import SERIAL, Builder, Pointer, Scalar
+from fastnn._planning.builder import SERIAL, Builder, Scalar
 from fastnn._planning.schedule import Schedule
 from fastnn._typing import Array
 from fastnn.layers.base import Layer
@@ -24,41 +23,38 @@ def make_program(
     l2: float = 0.0,
     penalized: Collection[Parameter] = (),
     trained: Collection[Parameter] | None = None,
+    by_element: bool = False,
 ) -> TrainingProgram:
     """Plan a model, its loss and the backward pass for samples of this shape.
 
     With `l2` there is a penalty on the parameters `penalized`. Gradients are computed for the
-    parameters `trained`, for all that are trainable if it is None. Its schedule's y are the
-    predictions.
+    parameters `trained`, for all that are trainable if it is None. Weights are of rows or, with
+    `by_element`, of elements. Its schedule's y are the predictions.
     """
     built = model._built()
     builder = Builder(built.dtype, training=True, dense=l2 > 0, model=built, trained=trained)
     pred = builder.plan(model, model._input(builder, shape))
-    if not loss.elementwise and not pred.shape:
-        raise ValueError(
-            f"model: expected predictions of shape (batch, ..., classes) for {loss.name}, "
-            f"got ('batch',)"
-        )
-    rows, cols = (1, pred.size) if loss.elementwise else (prod(pred.shape[:-1]), pred.shape[-1])
-    row_loss = builder.value((rows,), "loss")
-    if loss.target == "labels":
-        target = builder.value(pred.shape[:-1], "target", np.int64, slot="target")
-    else:
-        target = builder.value(pred.shape, "target", slot="target")
-    weight = builder.value(() if rows == 1 else (rows,), "weight", slot="weight")
-    given = loss.class_weights(cols, built.dtype)
-    class_weight = None if given is None else given.copy()
-    pointers: list[Pointer] = [row_loss, pred.grad, pred, target, weight]
-    if not loss.elementwise:
-        pointers.append(class_weight)
+    layout = loss.layout(pred.shape, by_element)
+    row_loss = builder.value((layout.rows,), "loss")
+    labels = loss.target == "labels"
+    target = builder.value(
+        layout.target, "target", np.int64 if labels else None, slot="target"
+    )
+    weight = builder.value(
+        layout.target if by_element else (layout.weights,)[: layout.weights != 1], "weight",
+        slot="weight",
+    )  # fmt: skip
+    # copies: of a class weight that is changed in place, each step takes the present values
+    constants = [a if a is None else a.copy() for a in loss.constants(layout.cols, builder.dtype)]
     builder.forward(
-        loss.kernel, pointers,
-        sizes=loss.sizes(cols), scalars=(Scalar("scale"), *loss.scalars), items=rows,
+        loss.kernel, [row_loss, pred.grad, pred, target, weight, *constants],
+        sizes=loss.sizes(layout), scalars=(Scalar("scale"), *loss.scalars), items=layout.rows,
     )  # fmt: skip
     squares, factor = _plan_penalty(builder, penalized) if l2 else (None, None)
     return TrainingProgram(
         Schedule.of(builder, [row_loss], y=pred), built.memory[True], built.version, row_loss,
-        cols if loss.elementwise else 1, cols if loss.target == "labels" else 0, class_weight,
+        layout.elements, layout.cols if labels else 0,
+        constants[0] if constants and not loss.elementwise else None,
         loss.ignore_index, loss.reduction, squares, factor, l2,
     )  # fmt: skip
 
