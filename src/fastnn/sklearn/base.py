@@ -1,0 +1,577 @@
+"""What the estimators share: fitting as scikit-learn's perceptrons do, and predicting."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.optimize import _check_optimize_result
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+
+from fastnn import optim
+from fastnn._door.arrays import describe
+from fastnn._typing import Array
+from fastnn.analysis import jacobian
+from fastnn.callbacks import CallbackList, ProgressBar
+from fastnn.layers import Sequential
+from fastnn.optim.base import Optimizer
+from fastnn.optim.minimize import _made
+from fastnn.sklearn.objective import Criterion, Epochs, minimize_lbfgs
+from fastnn.training import Trainer
+
+try:
+    from sklearn.utils.validation import validate_data
+except ImportError:  # before scikit-learn 1.6
+
+    def validate_data(estimator: Any, *arrays: Any, **options: Any) -> Any:
+        """Check arrays as the estimator's own method did."""
+        return estimator._validate_data(*arrays, **options)
+
+
+__all__ = ["STOCHASTIC", "BaseNetwork", "validate_data"]
+
+STOCHASTIC = ("sgd", "adam")
+# Rows that are predicted at a time.
+PREDICTED = 4096
+
+
+class BaseNetwork(BaseEstimator):  # type: ignore[misc]
+    """Base of the estimators; use one of its subclasses."""
+
+    _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean", StrOptions({"continue"})],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean", str, callable],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "n_iter_no_change": [
+            Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf}),
+        ],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "dropout": [Interval(Real, 0, 1, closed="both"), list, tuple],
+        "optimizer": [str, callable, None],
+        "schedule": [callable, None],
+        "validation_data": [list, tuple, None],
+        "normalization": [StrOptions({"layer", "batch"}), None],
+        "n_members": [Interval(Integral, 1, None, closed="left")],
+        "callbacks": [list, tuple],
+        "progress": ["boolean"],
+    }  # fmt: skip
+
+    def _store(self, given: dict[str, Any]) -> None:
+        """Keep the arguments of ``__init__`` as they are."""
+        for name in self._get_param_names():
+            setattr(self, name, given[name])
+
+    # What a subclass says --------------------------------------------------------------------
+
+    def _criterion(self) -> Criterion:
+        raise NotImplementedError
+
+    def _targets(self, y: Array) -> Array:
+        """Return checked targets, (samples, outputs), as the criterion reads them."""
+        raise NotImplementedError
+
+    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> Any:
+        raise NotImplementedError
+
+    def _out_activation(self) -> str:
+        raise NotImplementedError
+
+    def _score(self, X: Array, y: Any, sample_weight: Any = None) -> float:
+        raise NotImplementedError
+
+    def _make_network(self, X: Array, sizes: list[int]) -> Sequential:
+        """Return a network for such samples and hidden sizes, with its initial values."""
+        raise NotImplementedError
+
+    def _order(self) -> Array:
+        """Return where a solver's vector of parameters has each element of ``get_flat()``."""
+        return np.arange(self._network.get_flat().size)
+
+    def _show_parameters(self) -> None:
+        """Set the attributes that hold parameters."""
+
+    def _take_over(self) -> None:
+        """Read the attributes that hold parameters, if someone has changed them."""
+
+    # Fitting ---------------------------------------------------------------------------------
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Any:
+        self._validate_params()
+        sizes = self.hidden_layer_sizes
+        sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        if np.any(np.array(sizes) <= 0):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+        if self.n_members > 1:
+            if incremental:
+                raise ValueError("partial_fit does not support n_members > 1")
+            return self._fit_members(X, y, sample_weight)
+        first = not hasattr(self, "_network") or (not self.warm_start and not incremental)
+        X, y, sample_weight = self._checked(X, y, sample_weight, incremental, first)
+        if y.ndim == 1:
+            y = y.reshape(-1, 1)
+        self.n_outputs_ = y.shape[1]
+        self._random_state = check_random_state(self.random_state)
+        if first:
+            self._initialize(X, sizes)
+        else:
+            self._take_over()
+        if self.solver == "lbfgs" and self.optimizer is None:
+            self._fit_lbfgs(X, y, sample_weight)
+        else:
+            self._fit_stochastic(X, y, sample_weight, incremental)
+        if not np.isfinite(self._network.get_flat()).all():
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain large "
+                "values and need to be preprocessed."
+            )
+        return self
+
+    def _checked(
+        self, X: Any, y: Any, sample_weight: Any, incremental: bool, reset: bool
+    ) -> tuple[Array, Array, Array | None]:
+        X, y = self._validate_input(X, y, incremental, reset)
+        if issparse(X):
+            X = X.toarray()
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X)
+        return X, y, sample_weight
+
+    def _initialize(self, X: Array, sizes: list[int]) -> None:
+        """Make the network and everything that a first fit starts with."""
+        self.n_iter_ = self.t_ = 0
+        self.out_activation_ = self._out_activation()
+        self._network = self._make_network(X, sizes)
+        self._show_parameters()
+        self._trainer: Trainer | None = None
+        self._optimizer_state: Any = None  # of a trainer that a pickle has left behind
+        self._online: Epochs | None = None  # for one sample at a time
+        self._dtype = X.dtype
+        if self.solver in STOCHASTIC or self.optimizer is not None:
+            self.loss_curve_: list[float] = []
+            self.validation_loss_curve_: list[float] | None = None
+            self._no_improvement_count = 0
+            stops = bool(self.early_stopping)
+            self.validation_scores_: list[float] | None = [] if stops else None
+            self.best_validation_score_ = -np.inf if stops else None
+            self.best_loss_ = None if stops else np.inf
+
+    def _seed(self) -> int:
+        """Return a seed of the network's own random numbers, if it draws any.
+
+        Without dropout the stream of `random_state` stays scikit-learn's.
+        """
+        if not np.any(np.asarray(self.dropout, float) > 0):
+            return 0
+        return int(self._random_state.randint(2**31 - 1))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Take the optimizer's states along, and no views."""
+        state = dict(super().__getstate__())
+        if "_network" in state:
+            self._take_over()
+            trainer, state["_online"] = state.pop("_trainer"), None
+            state["_optimizer_state"] = self._optimizer_state
+            if trainer is not None:
+                state["_optimizer_state"] = trainer.optimizer.state_dict()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "_network" in self.__dict__:
+            self._trainer = None
+            self._show_parameters()
+
+    def _running_trainer(self) -> Trainer:
+        """Return the trainer that goes on, or a new one."""
+        if self._trainer is None:
+            self._trainer, self._rate = self._make_trainer(), float(self.learning_rate_init)
+            if self._optimizer_state is not None:
+                self._trainer.optimizer.load_state_dict(self._optimizer_state)
+                self._rate, self._optimizer_state = self._trainer.optimizer.lr, None
+        return self._trainer
+
+    def _make_trainer(self) -> Trainer:
+        parameters = self._network.parameters()
+        rate = self.learning_rate_init if self.schedule is None else self.schedule
+        optimizer: Optimizer
+        if isinstance(self.optimizer, (str, type)):
+            optimizer = _made(self.optimizer, parameters, rate, {})
+        elif self.optimizer is not None:
+            optimizer = self.optimizer(parameters)
+        elif self.solver == "sgd":
+            optimizer = optim.SGD(
+                parameters, rate, self.momentum, lr_in_velocity=True,
+                nesterov=bool(self.nesterovs_momentum and self.momentum > 0),
+            )  # fmt: skip
+        else:
+            optimizer = optim.Adam(
+                parameters, rate, (self.beta_1, self.beta_2), self.epsilon, eps_uncorrected=True
+            )
+        return Trainer(self._network, self._criterion().loss, optimizer, l2_on="weights")
+
+    def _fit_lbfgs(self, X: Array, y: Array, sample_weight: Array | None) -> None:
+        result = minimize_lbfgs(
+            self._network, self._criterion(), self._shaped(X), self._targets(y), sample_weight,
+            self.alpha, self._order(),
+            {"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
+        )  # fmt: skip
+        self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
+        self.loss_ = result.fun
+
+    def _fit_stochastic(
+        self, X: Array, y: Array, sample_weight: Array | None, incremental: bool
+    ) -> None:
+        if self.early_stopping and incremental:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        if not incremental and self.warm_start != "continue":
+            self._trainer = self._optimizer_state = self._online = None
+        trainer, held = self._running_trainer(), None
+        if self.validation_data is not None or self.early_stopping:
+            X, y, sample_weight, held = self._hold_out(X, y, sample_weight)
+        samples = len(X)
+        if self.batch_size == "auto":
+            batch_size = min(200, samples)
+        else:
+            if self.batch_size > samples:
+                warnings.warn(
+                    "Got `batch_size` less than 1 or larger than sample size. It is going to be "
+                    "clipped",
+                    stacklevel=4,
+                )
+            batch_size = int(np.clip(self.batch_size, 1, samples))
+        epochs = Epochs(
+            trainer, self._criterion(), np.ascontiguousarray(self._shaped(X)), self._targets(y),
+            sample_weight, self.alpha, batch_size, 2 if self.normalization == "batch" else 1,
+        )  # fmt: skip
+        callbacks, bar = CallbackList(self.callbacks, trainer), ProgressBar()
+        if self.progress:
+            bar.start(self.max_iter, -(-samples // batch_size))
+        order, best, trainer.stop_training = np.arange(samples), None, False
+        logs: dict[str, float] = {}
+        callbacks.on_train_begin()
+        try:
+            self.n_iter_ = 0
+            for epoch in range(self.max_iter):
+                callbacks.on_epoch_begin(epoch)
+                if self.shuffle:  # as sklearn.utils.shuffle, which checks its arguments for longer
+                    numbers = np.arange(samples)
+                    self._random_state.shuffle(numbers)
+                    order = order[numbers]
+                self.loss_ = epochs.run(order, bar)
+                self.n_iter_ += 1
+                self.t_ += samples
+                self.loss_curve_.append(self.loss_)
+                logs = {"loss": self.loss_}
+                if self.verbose:
+                    print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+                if held is not None:
+                    logs |= self._look_at(held)
+                if self._improves(logs):
+                    best = self._network.state_dict()
+                self._set_rate()
+                callbacks.on_epoch_end(epoch, logs)
+                bar.epoch_end(epoch, logs)
+                if self._no_improvement_count > self.n_iter_no_change:
+                    if self._stops():
+                        break
+                    self._no_improvement_count = 0
+                if incremental or trainer.stop_training:
+                    break
+                if self.n_iter_ == self.max_iter:
+                    warnings.warn(
+                        f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and "
+                        "the optimization hasn't converged yet.",
+                        ConvergenceWarning,
+                        stacklevel=4,
+                    )
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=4)
+        finally:
+            bar.close()
+            callbacks.on_train_end(logs)
+        if self.early_stopping and best is not None:
+            self._network.load_state_dict(best)
+        if held is not None:
+            self._calibrate(held)
+
+    def _hold_out(self, X: Array, y: Array, sample_weight: Array | None) -> Any:
+        """Return what is left to train on, and (X, y, targets, sample_weight) of the rest."""
+        if self.validation_data is not None:
+            given = tuple(self.validation_data)
+            if len(given) not in (2, 3):
+                raise ValueError(
+                    "validation_data: expected (X, y) or (X, y, sample_weight), got "
+                    f"{len(given)} things"
+                )
+            X_val, y_val, weight = self._checked(*given, *(None,) * (3 - len(given)), True, False)
+            y_val = y_val.reshape(-1, 1) if y_val.ndim == 1 else y_val
+            train = X, y, sample_weight
+        else:
+            # as scikit-learn: no strata for several outputs
+            stratify = y if is_classifier(self) and self.n_outputs_ == 1 else None
+            arrays = [X, y] if sample_weight is None else [X, y, sample_weight]
+            parts = train_test_split(
+                *arrays, random_state=self._random_state, test_size=self.validation_fraction,
+                stratify=stratify,
+            )  # fmt: skip
+            if sample_weight is None:
+                parts += [None, None]
+            X, X_val, y, y_val, *weights = parts
+            train, weight = (X, y, weights[0]), weights[1]
+        if len(X_val) < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of "
+                "your dataset."
+            )
+        held = np.ascontiguousarray(X_val), self._labels(y_val), self._targets(y_val), weight
+        return *train, held
+
+    def _labels(self, y: Array) -> Array:
+        """Return targets as `_score` takes them."""
+        return y
+
+    def _look_at(self, held: Any) -> dict[str, float]:
+        """Return loss and score of the part that is held out, and keep both."""
+        X, y, targets, weight = held
+        criterion = self._criterion()
+        pred = self._raw(X)
+        weights = criterion.weights(weight, len(X), pred.dtype)
+        given = () if weights is None else (weights,)
+        loss = float(criterion.loss(pred, targets, *given)[0]) / criterion.parts
+        if self.validation_loss_curve_ is None:
+            self.validation_loss_curve_ = []
+        self.validation_loss_curve_.append(loss)
+        if not self.early_stopping:
+            return {"val_loss": loss}
+        score = self._measure(X, y, weight)
+        self.validation_scores_.append(score)
+        if self.verbose:
+            print(f"Validation score: {score:f}")
+        return {"val_loss": loss, "val_score": score}
+
+    def _measure(self, X: Array, y: Array, weight: Array | None) -> float:
+        if isinstance(self.early_stopping, (bool, np.bool_)):
+            return float(self._score(X, y, sample_weight=weight))
+        from sklearn.metrics import check_scoring
+
+        scorer = check_scoring(self, scoring=self.early_stopping)
+        names = self.__dict__.pop("feature_names_in_", None)  # which X has no more
+        try:
+            return float(scorer(self, X, y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y))
+        finally:
+            if names is not None:
+                self.feature_names_in_ = names
+
+    def _improves(self, logs: Mapping[str, float]) -> bool:
+        """Count epochs without improvement; return whether the score is the best so far."""
+        if self.early_stopping:
+            score = logs["val_score"]
+            if score < self.best_validation_score_ + self.tol:
+                self._no_improvement_count += 1
+            else:
+                self._no_improvement_count = 0
+            if score > self.best_validation_score_:
+                self.best_validation_score_ = score
+                return True
+            return False
+        if self.loss_ > self.best_loss_ - self.tol:
+            self._no_improvement_count += 1
+        else:
+            self._no_improvement_count = 0
+        if self.loss_ < self.best_loss_:
+            self.best_loss_ = self.loss_
+        return False
+
+    def _scales_rate(self, mode: str) -> bool:
+        return bool(
+            self.solver == "sgd" and self.optimizer is None and self.schedule is None
+            and self.learning_rate == mode
+        )  # fmt: skip
+
+    def _set_rate(self) -> None:
+        if self._scales_rate("invscaling"):
+            self._rate = float(self.learning_rate_init) / (self.t_ + 1) ** self.power_t
+            self._trainer.optimizer.lr = self._rate
+
+    def _stops(self) -> bool:
+        """Decide whether to end, or to go on with a lower rate."""
+        if self.early_stopping:
+            what = f"Validation score did not improve more than tol={self.tol:f}"
+        else:
+            what = f"Training loss did not improve more than tol={self.tol:f}"
+        message = f"{what} for {self.n_iter_no_change} consecutive epochs."
+        if not self._scales_rate("adaptive"):
+            end = " Stopping."
+        elif self._rate <= 1e-6:
+            end = " Learning rate too small. Stopping."
+        else:
+            self._rate /= 5.0
+            self._trainer.optimizer.lr = self._rate
+            end = f" Setting learning rate to {self._rate:f}"
+        if self.verbose:
+            print(message + end)
+        return end.endswith("Stopping.")
+
+    def _calibrate(self, held: Any) -> None:
+        """Keep what intervals need of the part that was held out."""
+
+    # One sample at a time --------------------------------------------------------------------
+
+    def _row(self, x: Mapping[str, float]) -> Array:
+        """Return a dict of features as one row, in the order of the first."""
+        names = getattr(self, "feature_names_in_", None)
+        if names is None:
+            check_is_fitted(self)
+            raise ValueError(
+                "x: expected a model that knows the names of its features, from learn_one or a "
+                "data frame, got one fitted to an array"
+            )
+        if not isinstance(x, Mapping) or len(x) != len(names):
+            given = f"{len(x)} things" if isinstance(x, Mapping) else describe(x)
+            raise ValueError(f"x: expected a dict with the keys {list(names)}, got {given}")
+        try:
+            return np.array([[x[name] for name in names]], getattr(self, "_dtype", float))
+        except KeyError as error:
+            raise ValueError(f"x: expected the key {error}, got {list(x)}") from None
+
+    def _learn(self, x: Mapping[str, float], y: Array) -> None:
+        """Train on one sample."""
+        if not hasattr(self, "_network"):
+            self._validate_params()
+            self.feature_names_in_ = np.array(list(x), object)
+            self.n_features_in_, self.n_outputs_ = len(x), y.shape[1]
+            self._random_state = check_random_state(self.random_state)
+            sizes = self.hidden_layer_sizes
+            self._initialize(self._row(x), list(sizes) if hasattr(sizes, "__iter__") else [sizes])
+        row = self._row(x)
+        self._take_over()
+        if self._online is None or self._trainer is None:
+            self._online = Epochs(
+                self._running_trainer(), self._criterion(), row, self._targets(y), None,
+                self.alpha, 1,
+            )  # fmt: skip
+        self.loss_ = self._online.step(self._shaped(row), self._targets(y), None)
+        self.t_ += 1
+
+    # Several members -------------------------------------------------------------------------
+
+    def _fit_members(self, X: Any, y: Any, sample_weight: Any) -> Any:
+        state = check_random_state(self.random_state)
+        seeds = state.randint(np.iinfo(np.int32).max, size=self.n_members)
+        weight = {} if sample_weight is None else {"sample_weight": sample_weight}
+        members = [
+            clone(self).set_params(n_members=1, random_state=int(seed)).fit(X, y, **weight)
+            for seed in seeds
+        ]
+        own = self.get_params(deep=False)
+        fitted = {k: v for k, v in vars(members[0]).items() if k not in own}
+        self.__dict__.update(fitted)
+        self.estimators_ = members
+        return self
+
+    # Predicting ------------------------------------------------------------------------------
+
+    def _inputs(self, X: Any) -> Array:
+        """Return checked samples to predict."""
+        check_is_fitted(self)
+        X = self._validate(X, reset=False)
+        return X.toarray() if issparse(X) else X
+
+    def _validate(self, X: Any, *y: Any, reset: bool, **options: Any) -> Any:
+        """Check samples, and targets if they are given."""
+        if y:
+            options["dtype"] = (np.float64, np.float32)
+        return validate_data(self, X, *y, accept_sparse=["csr", "csc"], reset=reset, **options)
+
+    def _raw(self, X: Array) -> Array:
+        """Return the network's linear output for checked samples."""
+        self._take_over()
+        X = self._shaped(X)
+        if len(X) <= PREDICTED:
+            return self._network(X)
+        parts = [self._network(X[i : i + PREDICTED]) for i in range(0, len(X), PREDICTED)]
+        return np.concatenate(parts)
+
+    def _outputs(self, X: Array) -> Array:
+        """Return the output after its activation, the mean over all members."""
+        members = getattr(self, "estimators_", None) if self.n_members > 1 else None
+        if members:
+            return np.mean([member._outputs(X) for member in members], axis=0)
+        return out_activation(self.out_activation_, self._raw(X))
+
+    def predict_gradient(self, X: Any) -> Array:
+        """Return the derivatives of the predictions with respect to the features.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_outputs or n_classes, n_features)
+            Of a classifier those of the probabilities.
+        """
+        X = self._inputs(X)
+        members = getattr(self, "estimators_", None) if self.n_members > 1 else None
+        if members:
+            return np.mean([member.predict_gradient(X) for member in members], axis=0)
+        outputs, slopes = self._outputs(X), jacobian(self._network, self._shaped(X))
+        outputs = outputs.reshape(*outputs.shape, *(1,) * (slopes.ndim - 2))
+        if self.out_activation_ == "softmax":
+            slopes = outputs * (slopes - (outputs * slopes).sum(1, keepdims=True))
+        elif self.out_activation_ == "logistic":
+            slopes = outputs * (1 - outputs) * slopes
+        elif self.out_activation_ == "exp":
+            slopes = outputs * slopes
+        return self._by_class(slopes.reshape(len(X), -1, *X.shape[1:]))
+
+    def _shaped(self, X: Array) -> Array:
+        """Return checked samples as the network reads them."""
+        return X
+
+    def _by_class(self, slopes: Array) -> Array:
+        """Return derivatives by class from those by output."""
+        return slopes
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+def out_activation(name: str, z: Array) -> Array:
+    """Return f(z) for scikit-learn's name of an output's activation."""
+    if name == "softmax":
+        e = np.exp(z - z.max(axis=1, keepdims=True))
+        return np.asarray(e / e.sum(axis=1, keepdims=True))
+    if name == "logistic":
+        from scipy.special import expit
+
+        return np.asarray(expit(z))
+    return np.exp(z) if name == "exp" else z
