@@ -47,7 +47,9 @@ from fastnn.safetensors import (
     load_safetensors as load_safetensors,
     save_safetensors as save_safetensors,
 )
+from fastnn.saving import load as load, save as save
 from fastnn.solvers.objective import objective as objective
+from fastnn.torch import from_torch as from_torch, to_torch as to_torch
 from fastnn.training import History as History, Trainer as Trainer
 
 if TYPE_CHECKING:
@@ -63,9 +65,11 @@ else:  # type checkers read literal lists alone, and the imports
         "Trainer",
         "analysis",
         "callbacks",
+        "from_torch",
         "get_num_threads",
         "initializers",
         "layers",
+        "load",
         "load_safetensors",
         "losses",
         "objective",
@@ -74,11 +78,13 @@ else:  # type checkers read literal lists alone, and the imports
         "plot",
         "preprocessing",
         "reference",
+        "save",
         "save_safetensors",
         "schedules",
         "set_num_threads",
         "show_config",
         "solvers",
+        "to_torch",
     ]
 
     def __dir__():

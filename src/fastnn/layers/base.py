@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
+from inspect import Parameter as Argument
+from inspect import signature
 from math import prod
 from threading import get_ident
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar, overload
@@ -24,6 +26,7 @@ from fastnn._typing import Array, Rng, Shape
 from fastnn.introspection import graph, summary
 from fastnn.layers.model import Model, Pending, build, new_random_state
 from fastnn.layers.parameter import Buffer, Entry, Initializer, Parameter, mark_gradients
+from fastnn.preprocessing import Statistics
 
 Arrays = dict[str, Array]  # of the caller, by the slots of a program
 Kept = TypeVar("Kept")
@@ -141,6 +144,7 @@ class Layer(Watched):
         self._lock: Any = None
         self._container: Layer | None = None  # that it was put into last, until then
         self._model: Model | None = None
+        self._preprocessing: Statistics | None = None
 
     # For subclasses --------------------------------------------------------------------------
 
@@ -192,6 +196,43 @@ class Layer(Watched):
         own = any(builder.trains(p) for p in self._parameters.values())
         builder.python(BACKWARD, python_backward, [x.grad, y.grad], parameters=own)
         return y
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, from which `fastnn.load` makes the layer again.
+
+        These are the attributes of the arguments' names, but for `dtype`, `rng` and the layers
+        inside; what has no attribute is left to its default. A layer in Python whose attributes
+        have other names or other values defines it anew.
+
+        Returns
+        -------
+        dict of str to object
+            Numbers, text, lists and dicts, as JSON has them.
+
+        Raises
+        ------
+        TypeError
+            If an argument without a default has no attribute.
+
+        Examples
+        --------
+        >>> import fastnn
+        >>> fastnn.Linear(3, 2, bias=False).config()
+        {'in_features': 3, 'out_features': 2, 'bias': False}
+        """
+        found: dict[str, Any] = {}
+        for name, argument in arguments(type(self)).items():
+            declared = name in self._parameters or name in self._absent
+            if declared and isinstance(argument.default, bool):  # such as bias=True
+                found[name] = name in self._parameters
+            elif name in self.__dict__ and not declared:
+                found[name] = self.__dict__[name]
+            elif argument.default is Argument.empty:
+                raise TypeError(
+                    f"expected an attribute {name}, as the argument of {type(self).__name__}, "
+                    "got none; define config(self)"
+                )
+        return found
 
     # Attributes ------------------------------------------------------------------------------
 
@@ -487,6 +528,39 @@ class Layer(Watched):
         mark_gradients(program.schedule.parameters)
         return dx[0] if pending.single and dx is not None else dx
 
+    @property
+    def preprocessing(self) -> Statistics | None:
+        """What `predict` does to its input first, statistics of :mod:`fastnn.preprocessing`."""
+        return self._preprocessing
+
+    @preprocessing.setter
+    def preprocessing(self, value: Statistics | None) -> None:
+        if value is not None and not isinstance(value, Statistics):
+            raise TypeError(
+                f"preprocessing: expected Statistics of fastnn.preprocessing or None, got "
+                f"{describe(value)}"
+            )
+        self._preprocessing = value
+
+    def predict(self, x: ArrayLike) -> Array:
+        """Return the output for data as they come, to which `preprocessing` is applied first.
+
+        Parameters
+        ----------
+        x : array_like, shape (batch, ...)
+
+        Returns
+        -------
+        ndarray, shape (batch, ...)
+            A new array; without `preprocessing` that of calling the layer.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `x` is not numeric, or its shape does not fit.
+        """
+        return self(x if self._preprocessing is None else self._preprocessing.apply(x))
+
     # State -----------------------------------------------------------------------------------
 
     def parameters(self) -> list[Parameter]:
@@ -689,6 +763,15 @@ class Layer(Watched):
     def keeps_shape(self) -> bool:
         """Return whether the output has the shape of the input, whatever that is."""
         return type(self).output_shape is Layer.output_shape
+
+
+def arguments(cls: type[Layer]) -> dict[str, Argument]:
+    """Return the constructor's arguments, but for `dtype`, `rng` and the layers inside."""
+    several = (Argument.VAR_POSITIONAL, Argument.VAR_KEYWORD)
+    return {
+        name: argument for name, argument in signature(cls).parameters.items()
+        if argument.kind not in several and name not in ("dtype", "rng")
+    }  # fmt: skip
 
 
 def rows_and_columns(shape: Shape) -> tuple[int, int]:

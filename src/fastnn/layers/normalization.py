@@ -73,7 +73,7 @@ class LayerNorm(_Normalization):
     """
 
     _needs_features = True
-    normalized_shape = fixed[Shape]()
+    normalized_shape, elementwise_affine = fixed[Shape](), fixed[bool]()
 
     def __init__(
         self,
@@ -89,7 +89,8 @@ class LayerNorm(_Normalization):
         if not self.normalized_shape:
             raise ValueError("normalized_shape: expected at least one axis, got ()")
         self.eps = eps
-        self._declare(boolean("elementwise_affine", elementwise_affine), self.normalized_shape)
+        self.elementwise_affine = boolean("elementwise_affine", elementwise_affine)
+        self._declare(self.elementwise_affine, self.normalized_shape)
 
     def input_shape(self) -> Shape:
         """Return the normalized shape."""
@@ -166,7 +167,7 @@ class BatchNorm1d(_Normalization):
     """
 
     _needs_features = True
-    num_features, momentum = fixed[int](), option(fraction)
+    num_features, affine, momentum = fixed[int](), fixed[bool](), option(fraction)
 
     def __init__(
         self,
@@ -182,7 +183,8 @@ class BatchNorm1d(_Normalization):
         self.num_features = positive("num_features", num_features)
         self.eps = eps
         self.momentum = momentum
-        self._declare(boolean("affine", affine), (self.num_features,))
+        self.affine = boolean("affine", affine)
+        self._declare(self.affine, (self.num_features,))
         self.running_mean = self.buffer("running_mean", (self.num_features,), 0)
         self.running_var = self.buffer("running_var", (self.num_features,), 1)
 

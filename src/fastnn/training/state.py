@@ -68,7 +68,8 @@ def restore_trainer(
     """Read a trainer's state; see `Trainer.restore`."""
     tensors, metadata = read_safetensors(path)
     if _KEY not in metadata:
-        raise ValueError(f"{path}: expected a file of Trainer.save, got one without a training")
+        kind = "fastnn.save" if "fastnn.model" in metadata else "arrays alone"
+        raise ValueError(f"{path}: expected a file of Trainer.save, got one of {kind}")
     try:
         saved = json.loads(metadata[_KEY])
         rng = np.random.default_rng(0)
