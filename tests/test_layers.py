@@ -50,6 +50,7 @@ LAYERS = {
     "gelu tanh": (lambda **o: fastnn.GELU("tanh", **o), (3, 6)),
     "silu": (lambda **o: fastnn.SiLU(**o), (3, 6)),
     "mish": (lambda **o: fastnn.Mish(**o), (3, 6)),
+    "softplus": (lambda **o: fastnn.Softplus(1.5, **o), (3, 6)),
     "softmax": (lambda **o: fastnn.Softmax(**o), (3, 2, 6)),
     "log softmax": (lambda **o: fastnn.LogSoftmax(**o), (3, 6)),
     "flatten": (lambda **o: fastnn.Flatten(**o), (3, 2, 6)),

@@ -105,6 +105,7 @@ ACTIVATIONS = [
                special=FINITE_EDGES),
     Activation("silu", 8, saves_input=True, special=FINITE_EDGES),
     Activation("mish", 8, saves_input=True, special=FINITE_EDGES),
+    Activation("softplus", options={"beta": 0.75}),
     Activation("softmax", 12, by_row=True, special=NON_FINITE),
     Activation("log_softmax", 8, by_row=True, special=NON_FINITE),
 ]  # fmt: skip

@@ -6,14 +6,14 @@ from typing import Any, ClassVar
 
 from numpy.typing import DTypeLike
 
-from fastnn._door.numbers import at_least_0, choice
+from fastnn._door.numbers import above_0, at_least_0, choice
 from fastnn._planning.builder import Builder, Value
 from fastnn._typing import Rng
 from fastnn.layers.base import Layer, option, rows_and_columns
 
 __all__ = [
     "ELU", "GELU", "SELU", "LeakyReLU", "LogSoftmax", "Mish", "ReLU", "SiLU", "Sigmoid", "Softmax",
-    "Tanh",
+    "Softplus", "Tanh",
 ]
 
 
@@ -189,6 +189,37 @@ class Mish(_Activation):
 
     _kernel = "mish"
     _saves_input = True
+
+
+class Softplus(_Activation):
+    """Smooth ReLU, log(1 + exp(beta * x)) / beta (Dugas et al. 2001), for any x without overflow.
+
+    Parameters
+    ----------
+    beta : float
+        Finite and above 0; the larger, the closer to ReLU.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `beta` is no number, not above 0 or not finite.
+    """
+
+    _kernel = "softplus"
+    beta = option(above_0)
+
+    @property
+    def _alpha(self) -> float:
+        return self.beta
+
+    def __init__(
+        self, beta: float = 1.0, *, dtype: DTypeLike | None = None, rng: Rng = None
+    ) -> None:
+        super().__init__(dtype=dtype, rng=rng)
+        self.beta = beta
+
+    def __repr__(self) -> str:
+        return f"Softplus({self.beta})"
 
 
 class Softmax(_Activation):

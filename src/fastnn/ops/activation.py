@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import ArrayLike
 
-from fastnn._door.numbers import at_least_0, choice
+from fastnn._door.numbers import above_0, at_least_0, choice
 from fastnn._kernels.core import call
 from fastnn._kernels.door import floats, output, rows
 from fastnn._typing import Array
@@ -15,7 +15,7 @@ __all__ = [
     "elu", "elu_backward", "exp", "gelu", "gelu_backward", "leaky_relu", "leaky_relu_backward",
     "log_softmax", "log_softmax_backward", "mish", "mish_backward", "relu", "relu_backward", "selu",
     "selu_backward", "sigmoid", "sigmoid_backward", "silu", "silu_backward", "softmax",
-    "softmax_backward", "tanh", "tanh_backward",
+    "softmax_backward", "softplus", "softplus_backward", "tanh", "tanh_backward",
 ]
 
 
@@ -39,6 +39,7 @@ ACTIVATIONS = {
     "gelu_tanh": Activation(saves_input=True),
     "silu": Activation(saves_input=True),
     "mish": Activation(saves_input=True),
+    "softplus": Activation(1.0),
     "softmax": Activation(by_row=True),
     "log_softmax": Activation(by_row=True),
 }
@@ -647,6 +648,67 @@ def mish_backward(dy: ArrayLike, saved: ArrayLike, *, out: Array | None = None) 
     array([0.05921676, 1.06931793])
     """
     return _backward("mish_backward", dy, saved, out)
+
+
+def softplus(x: ArrayLike, beta: float = 1.0, *, out: Array | None = None) -> Array:
+    """Return log(1 + e^(beta x)) / beta, a smooth ReLU (Dugas et al. 2001), without overflow.
+
+    Parameters
+    ----------
+    x : array_like, any shape
+    beta : float
+        Above 0; the larger, the closer to :func:`relu`.
+    out : ndarray, shape of `x`, optional
+        Where to put the result; may be `x` itself.
+
+    Returns
+    -------
+    ndarray, shape of `x`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; see :mod:`fastnn.ops`.
+
+    Examples
+    --------
+    >>> softplus([-1.0, 0.0, 1000.0])
+    array([3.13261688e-01, 6.93147181e-01, 1.00000000e+03])
+    """
+    return _forward("softplus_forward", x, out, above_0("beta", beta))
+
+
+def softplus_backward(
+    dy: ArrayLike, saved: ArrayLike, beta: float = 1.0, *, out: Array | None = None
+) -> Array:
+    """Return the gradient of :func:`softplus` from its output: dy (1 - e^(-beta y)).
+
+    Parameters
+    ----------
+    dy : array_like, any shape
+        Gradient of the loss with respect to the output.
+    saved : array_like, shape of `dy`
+        The output of :func:`softplus`.
+    beta : float
+        As given to :func:`softplus`.
+    out : ndarray, shape of `dy`, optional
+        Where to put the result; may be `dy` or `saved` itself.
+
+    Returns
+    -------
+    ndarray, shape of `dy`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; see :mod:`fastnn.ops`.
+
+    Examples
+    --------
+    >>> softplus_backward([1.0, 1.0], saved=softplus([0.0, 1000.0]))
+    array([0.5, 1. ])
+    """
+    return _backward("softplus_backward", dy, saved, out, above_0("beta", beta))
 
 
 def softmax(x: ArrayLike, *, out: Array | None = None) -> Array:

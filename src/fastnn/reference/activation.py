@@ -13,8 +13,8 @@ __all__ = [
     "gelu_tanh_backward", "gelu_tanh_forward", "leaky_relu_backward", "leaky_relu_forward",
     "log_softmax_backward", "log_softmax_forward", "mish_backward", "mish_forward", "relu_backward",
     "relu_forward", "selu_backward", "selu_forward", "sigmoid_backward", "sigmoid_forward",
-    "silu_backward", "silu_forward", "softmax_backward", "softmax_forward", "tanh_backward",
-    "tanh_forward",
+    "silu_backward", "silu_forward", "softmax_backward", "softmax_forward", "softplus_backward",
+    "softplus_forward", "tanh_backward", "tanh_forward",
 ]
 
 
@@ -145,6 +145,16 @@ def mish_backward(dy: Array, x: Array) -> Array:
     """dy (t + x (1 - t²) sigmoid(x)), t = tanh log(1 + e^x)."""
     t = np.tanh(np.logaddexp(0, x))
     return dy * (t + x * (1 - t * t) * sigmoid_forward(x))
+
+
+def softplus_forward(x: Array, beta: float = 1.0) -> Array:
+    """log(1 + e^(beta x)) / beta (Dugas et al. 2001)."""
+    return np.logaddexp(0, beta * x) / beta
+
+
+def softplus_backward(dy: Array, y: Array, beta: float = 1.0) -> Array:
+    """dy (1 - e^(-beta y)), which is dy sigmoid(beta x)."""
+    return -dy * np.expm1(-beta * y)
 
 
 def softmax_forward(x: Array) -> Array:

@@ -5,7 +5,7 @@
  * double over random ones), with or without a fused multiply-add:
  *
  *   vexp, vexpm1, vlog, vtanh, vsigmoid   2
- *   vgelu, vgelu_tanh, vsilu, vmish       4
+ *   vgelu, vgelu_tanh, vsilu, vmish       4      vsoftplus   3
  *
  * The slopes (derivatives) of those with 4 are as good relative to the larger of their two
  * terms: they have a zero near which no formula in `real` is relatively accurate.
@@ -172,6 +172,18 @@ INLINE vec FN(vlog1p_unit)(vec x) {
     ivec upper = (ivec)(x > VEC(0.41421356237309505));
     return FN(log_reduced)(FN(select)(upper, VEC(0.5) * x - VEC(0.5), x),
                            (vec)(upper & (ivec)VEC(1)));
+}
+
+/* log(1 + e^(beta x)) / beta = max(x, 0) + log(1 + e^-v) / beta, v = beta |x|, for beta > 0. The
+ * product v is computed to twice the precision, and e^-v kept among normal numbers, for the
+ * quotient may be one where e^-v is none; below 2^-60 log(1 + e^-v) is e^-v. */
+INLINE vec FN(vsoftplus)(vec x, vec beta) {
+    const vec limit = VEC(FASTNN_DOUBLE ? 1418 : 176), least = VEC(-60);
+    vec size = FN(abs)(x), v = beta * size, n;
+    vec v_low = FN(select)((ivec)(v < limit), FN(product_error)(beta, size, v), VEC(0));
+    vec r = FN(reduce)(-FN(min)(v, limit), &n), held = FN(max)(n, least);
+    vec e = FN(power_of_two)(held) * (VEC(1) + FN(expm1_reduced)(r - v_low));
+    return FN(max)(VEC(0), x) + FN(scale)(FN(vlog1p_unit)(e) / beta, n - held);
 }
 
 /* tanh x = (e^2|x| - 1) / (e^2|x| + 1) with the sign of x, both divided by e^r, r of 2|x| */
