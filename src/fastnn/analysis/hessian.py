@@ -13,6 +13,7 @@ from fastnn._door.arrays import convert
 from fastnn._typing import Array
 from fastnn.analysis.backward import Pass, columns_of, expect_layer, inputs, unchanged
 from fastnn.layers.activation import (
+    ELU,
     GELU,
     LeakyReLU,
     LogSoftmax,
@@ -451,6 +452,12 @@ def _relu(layer: Any, x: Vector) -> Three:
     return slope * x, slope, np.zeros(x.shape)
 
 
+def _elu(layer: ELU, x: Vector) -> Three:
+    bend = np.where(x > 0, 0.0, layer.alpha * np.exp(np.minimum(x, 0)))
+    slope = np.where(x > 0, 1.0, bend)
+    return np.where(x > 0, x, bend - layer.alpha), slope, bend
+
+
 def _sigmoid_layer(layer: Layer, x: Vector) -> Three:
     s = _sigmoid(x)
     slope = s * (1 - s)
@@ -482,7 +489,8 @@ def _gelu(layer: GELU, x: Vector) -> Three:
 
 
 _ACTIVATIONS: dict[type[Layer], Callable[[Any, Vector], Three]] = {
-    ReLU: _relu, LeakyReLU: _relu, Sigmoid: _sigmoid_layer, Tanh: _tanh, SiLU: _silu, GELU: _gelu,
+    ReLU: _relu, LeakyReLU: _relu, ELU: _elu, Sigmoid: _sigmoid_layer, Tanh: _tanh, SiLU: _silu,
+    GELU: _gelu,
 }  # fmt: skip
 
 _RULES: dict[type[Layer], Callable[[Any, Array, Vector, _Along], tuple[Vector, Vector, Back]]] = {

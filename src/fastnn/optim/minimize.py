@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -238,7 +238,7 @@ def _told(callback: Callable[..., Any], x: Array) -> Callable[[int, float], bool
 
 
 def _made(
-    optimizer: Any, arrays: list[Array], lr: float | Schedule | None, options: Mapping[str, Any]
+    optimizer: Any, arrays: Sequence[Any], lr: float | Schedule | None, options: Mapping[str, Any]
 ) -> Optimizer:
     """Return an optimizer of that class or name over the arrays."""
     if isinstance(optimizer, str):

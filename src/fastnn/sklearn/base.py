@@ -168,7 +168,7 @@ class BaseNetwork(BaseEstimator):  # type: ignore[misc]
         self.out_activation_ = self._out_activation()
         self._network = self._make_network(X, sizes)
         self._show_parameters()
-        self._trainer: Trainer | None = None
+        self._trainer: Any = None  # a Trainer, once there is one
         self._optimizer_state: Any = None  # of a trainer that a pickle has left behind
         self._online: Epochs | None = None  # for one sample at a time
         self._dtype = X.dtype
@@ -177,9 +177,9 @@ class BaseNetwork(BaseEstimator):  # type: ignore[misc]
             self.validation_loss_curve_: list[float] | None = None
             self._no_improvement_count = 0
             stops = bool(self.early_stopping)
-            self.validation_scores_: list[float] | None = [] if stops else None
-            self.best_validation_score_ = -np.inf if stops else None
-            self.best_loss_ = None if stops else np.inf
+            self.validation_scores_: Any = [] if stops else None
+            self.best_validation_score_: Any = -np.inf if stops else None
+            self.best_loss_: Any = None if stops else np.inf
 
     def _seed(self) -> int:
         """Return a seed of the network's own random numbers, if it draws any.
@@ -207,7 +207,7 @@ class BaseNetwork(BaseEstimator):  # type: ignore[misc]
             self._trainer = None
             self._show_parameters()
 
-    def _running_trainer(self) -> Trainer:
+    def _running_trainer(self) -> Any:
         """Return the trainer that goes on, or a new one."""
         if self._trainer is None:
             self._trainer, self._rate = self._make_trainer(), float(self.learning_rate_init)
@@ -329,7 +329,8 @@ class BaseNetwork(BaseEstimator):  # type: ignore[misc]
                     "validation_data: expected (X, y) or (X, y, sample_weight), got "
                     f"{len(given)} things"
                 )
-            X_val, y_val, weight = self._checked(*given, *(None,) * (3 - len(given)), True, False)
+            X_val, y_val, weight = (*given, None)[:3]
+            X_val, y_val, weight = self._checked(X_val, y_val, weight, True, False)
             y_val = y_val.reshape(-1, 1) if y_val.ndim == 1 else y_val
             train = X, y, sample_weight
         else:
@@ -501,7 +502,7 @@ class BaseNetwork(BaseEstimator):  # type: ignore[misc]
         """Return checked samples to predict."""
         check_is_fitted(self)
         X = self._validate(X, reset=False)
-        return X.toarray() if issparse(X) else X
+        return np.asarray(X.toarray() if issparse(X) else X)
 
     def _validate(self, X: Any, *y: Any, reset: bool, **options: Any) -> Any:
         """Check samples, and targets if they are given."""
@@ -522,7 +523,7 @@ class BaseNetwork(BaseEstimator):  # type: ignore[misc]
         """Return the output after its activation, the mean over all members."""
         members = getattr(self, "estimators_", None) if self.n_members > 1 else None
         if members:
-            return np.mean([member._outputs(X) for member in members], axis=0)
+            return np.asarray(np.mean([member._outputs(X) for member in members], axis=0))
         return out_activation(self.out_activation_, self._raw(X))
 
     def predict_gradient(self, X: Any) -> Array:
@@ -540,7 +541,7 @@ class BaseNetwork(BaseEstimator):  # type: ignore[misc]
         X = self._inputs(X)
         members = getattr(self, "estimators_", None) if self.n_members > 1 else None
         if members:
-            return np.mean([member.predict_gradient(X) for member in members], axis=0)
+            return np.asarray(np.mean([m.predict_gradient(X) for m in members], axis=0))
         outputs, slopes = self._outputs(X), jacobian(self._network, self._shaped(X))
         outputs = outputs.reshape(*outputs.shape, *(1,) * (slopes.ndim - 2))
         if self.out_activation_ == "softmax":

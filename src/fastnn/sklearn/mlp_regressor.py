@@ -25,7 +25,7 @@ class MLPRegressor(Regressor, Perceptron):
         Units of each hidden layer.
     activation : str, layer, or list of these, default="relu"
         Of the hidden layers: {"identity", "logistic", "tanh", "relu"}, ours by name ("leaky_relu",
-        "gelu", "silu"), a fastnn layer or its class; a list has one for each hidden layer.
+        "gelu", "silu", ...), a fastnn layer or its class; a list has one for each hidden layer.
     solver : {"lbfgs", "sgd", "adam"}, default="adam"
     alpha : float, default=0.0001
         Strength of the L2 penalty on the weights, divided by the size of the batch.

@@ -9,37 +9,32 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import layers
 from fastnn._door.arrays import describe
 from fastnn._door.numbers import did_you_mean, fraction
 from fastnn._typing import Array
-from fastnn.layers import Dropout, LayerNorm, Linear, Sequential
+from fastnn.layers import Dropout, LayerNorm, Linear, Sequential, activation
 from fastnn.layers.base import Layer
 from fastnn.layers.normalization import BatchNorm1d
 
 __all__ = ["ACTIVATIONS", "each", "initial_values", "make_network"]
 
-# By scikit-learn's names, and ours.
+# By scikit-learn's names, and all of ours that work element by element.
 ACTIVATIONS: dict[str, type[Layer] | None] = {
-    "identity": None,
-    "logistic": layers.Sigmoid,
-    "tanh": layers.Tanh,
-    "relu": layers.ReLU,
-    "leaky_relu": layers.LeakyReLU,
-    "gelu": layers.GELU,
-    "silu": layers.SiLU,
-}
+    {"LeakyReLU": "leaky_relu"}.get(name, name.lower()): getattr(activation, name)
+    for name in activation.__all__
+    if name not in ("Softmax", "LogSoftmax")
+} | {"identity": None, "logistic": activation.Sigmoid}
 
 
 def initial_values(
-    units: Sequence[int], activation: Any, random_state: np.random.RandomState
+    units: Sequence[int], kind: Any, random_state: np.random.RandomState
 ) -> list[tuple[Array, Array]]:
     """Return weights (in, out) and biases of each layer, drawn as scikit-learn draws them.
 
     Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks",
     2010; with logistic activations a third of the variance.
     """
-    factor = 2.0 if isinstance(activation, str) and activation == "logistic" else 6.0
+    factor = 2.0 if isinstance(kind, str) and kind == "logistic" else 6.0
     values = []
     for fan_in, fan_out in pairwise(units):
         bound = np.sqrt(factor / (fan_in + fan_out))
@@ -50,7 +45,7 @@ def initial_values(
 
 def make_network(
     units: Sequence[int],
-    activation: Any,
+    kind: Any,
     dtype: Any,
     *,
     dropout: float | Sequence[float] = 0.0,
@@ -59,7 +54,7 @@ def make_network(
 ) -> tuple[Sequential, list[Linear]]:
     """Return a network of dense layers, whose output is linear, and its dense layers."""
     hidden = len(units) - 2
-    activations = each("activation", activation, hidden)
+    activations = each("activation", kind, hidden)
     rates = each("dropout", dropout, hidden)
     parts: list[Layer] = []
     dense = [Linear(n_in, n_out, init="zeros") for n_in, n_out in pairwise(units)]

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils._param_validation import HasMethods, StrOptions
 
 from fastnn._typing import Array
-from fastnn.layers import Linear, Sequential
+from fastnn.layers import Sequential
 from fastnn.sklearn.base import BaseNetwork
 from fastnn.sklearn.network import ACTIVATIONS, initial_values, make_network
 
@@ -26,7 +26,7 @@ class Perceptron(BaseNetwork):
         **BaseNetwork._parameter_constraints,
         "activation": [StrOptions(set(ACTIVATIONS)), list, tuple, type, HasMethods("forward")],
     }
-    _dense: list[Linear]
+    _dense: list[Any]  # Linear layers, all with a bias
     coefs_: list[Array]
     intercepts_: list[Array]
 
@@ -34,10 +34,11 @@ class Perceptron(BaseNetwork):
         units = [X.shape[1], *sizes, self.n_outputs_]
         self.n_layers_ = len(units)
         values = initial_values(units, self.activation, self._random_state)
-        network, self._dense = make_network(
+        network, dense = make_network(
             units, self.activation, X.dtype, dropout=self.dropout,
             normalization=self.normalization, seed=self._seed(),
         )  # fmt: skip
+        self._dense = list(dense)
         for layer, (weight, bias) in zip(self._dense, values, strict=True):
             layer.weight.data, layer.bias.data = weight.T, bias
         return network

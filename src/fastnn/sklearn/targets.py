@@ -68,7 +68,7 @@ class Classifier(ClassifierMixin, BaseNetwork):  # type: ignore[misc]
         """
         return self._fit(X, y, sample_weight, incremental=False)
 
-    @available_if(_is_stochastic)
+    @available_if(_is_stochastic)  # type: ignore[untyped-decorator]
     def partial_fit(
         self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None
     ) -> Any:
@@ -187,8 +187,8 @@ class Classifier(ClassifierMixin, BaseNetwork):  # type: ignore[misc]
 
     def _targets(self, y: Array) -> Array:
         if self.out_activation_ == "softmax":
-            return np.argmax(y, axis=1)
-        return y.astype(self._dtype)
+            return np.asarray(np.argmax(y, axis=1))
+        return np.asarray(y, self._dtype)
 
     def _labels(self, y: Array) -> Array:
         labels: Array = self._label_binarizer.inverse_transform(y.astype(int))
@@ -286,7 +286,7 @@ class Regressor(RegressorMixin, BaseNetwork):  # type: ignore[misc]
         """
         return self._fit(X, y, sample_weight, incremental=False)
 
-    @available_if(_is_stochastic)
+    @available_if(_is_stochastic)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Go once through the data, from where the model is.
 
@@ -370,7 +370,7 @@ class Regressor(RegressorMixin, BaseNetwork):  # type: ignore[misc]
         outputs = self._outputs(self._inputs(X))
         return outputs.ravel() if outputs.shape[1] == 1 else outputs
 
-    @available_if(_has_held_out)
+    @available_if(_has_held_out)  # type: ignore[untyped-decorator]
     def predict_interval(self, X: Any, coverage: float = 0.9) -> tuple[Array, Array]:
         """Return intervals that hold new targets with a given probability, for each output alone.
 
