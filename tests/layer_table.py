@@ -12,6 +12,7 @@ LAYERS = [
     (lambda: fastnn.ELU(0.5), (4,)),
     (lambda: fastnn.SELU(), (4,)),
     (lambda: fastnn.Mish(), (4,)),
+    (lambda: fastnn.Softplus(1.5), (4,)),
     (lambda: fastnn.Sigmoid(), (4,)),
     (lambda: fastnn.Tanh(), (4,)),
     (lambda: fastnn.GELU("tanh"), (4,)),

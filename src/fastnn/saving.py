@@ -23,8 +23,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from inspect import Parameter as Argument
-from inspect import signature
+from inspect import Parameter as Argument, signature
 from os import PathLike
 from typing import Any
 
@@ -49,7 +48,7 @@ _MOST_PLACES, _DEEPEST = 10_000, 100
 
 def _built_in() -> dict[str, type[Layer]]:
     """Return the classes that need not be given to `load`, by their names in a file."""
-    found = {f"fastnn.{name}": getattr(layers, name) for name in layers.__all__}
+    found = {f"fastnn.{name}": getattr(layers, name) for name in dir(layers)}
     return {name: cls for name, cls in found.items() if issubclass(cls, Layer)}
 
 

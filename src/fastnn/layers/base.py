@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from inspect import Parameter as Argument
-from inspect import signature
+from inspect import Parameter as Argument, signature
 from math import prod
 from threading import get_ident
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar, overload

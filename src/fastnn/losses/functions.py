@@ -441,6 +441,7 @@ def resolve(loss: Any) -> Loss | Callable[..., tuple[float, Array]]:
     if not callable(function):
         raise TypeError(f"loss: expected a name or a callable, got {describe(loss)}")
     if function not in _FUNCTIONS.values():
-        return loss
+        own: Callable[..., tuple[float, Array]] = loss
+        return own
     found: Loss = function(**options)
     return found

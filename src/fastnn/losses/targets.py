@@ -41,7 +41,7 @@ def check_labels(
     >>> check_labels([2, 0, -1], classes=3, ignore_index=-1)
     array([ 2,  0, -1])
     """
-    result = labels
+    result: NDArray[np.int64] = labels
     if not ready(labels, INT64):
         result = as_integers(labels, "labels", classes, bools=True)
     if shape is not None and result.shape != shape:

@@ -144,7 +144,8 @@ def mish_forward(x: Array) -> Array:
 def mish_backward(dy: Array, x: Array) -> Array:
     """dy (t + x (1 - t²) sigmoid(x)), t = tanh log(1 + e^x)."""
     t = np.tanh(np.logaddexp(0, x))
-    return dy * (t + x * (1 - t * t) * sigmoid_forward(x))
+    dx: Array = dy * (t + x * (1 - t * t) * sigmoid_forward(x))
+    return dx
 
 
 def softplus_forward(x: Array, beta: float = 1.0) -> Array:

@@ -60,6 +60,7 @@ def quantile_loss(
     scale: float = 1.0,
 ) -> tuple[Array, Array]:
     """ℓ = max(q e, (q - 1) e), e = target - pred; a row holds the quantiles q of one number."""
+    assert quantiles is not None  # None for the order of the arguments alone
     error = pred - target[:, None]
     # between the slopes at 0; NaN of NaN
     slope = np.where(error > 0, 1 - quantiles, np.where(error < 0, -quantiles, error))

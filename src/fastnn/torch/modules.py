@@ -78,7 +78,7 @@ _REQUIRED: dict[str, dict[str, Any]] = {
 KINDS = (
     *(
         Kind(getattr(layers, name), module, _REQUIRED.get(name, {}))
-        for name in layers.__all__
+        for name in dir(layers)
         if (module := _MODULES.get(name, getattr(nn, name, None))) and name != "Parameter"
     ),
     Kind(layers.LSTM, nn.LSTM, _REQUIRED["LSTM"]),
