@@ -138,13 +138,15 @@ def silu_backward(dy: Array, x: Array) -> Array:
 
 def mish_forward(x: Array) -> Array:
     """x tanh log(1 + e^x) (Misra 2019)."""
-    return x * np.tanh(np.logaddexp(0, x))
+    y: Array = x * np.tanh(np.logaddexp(0, x))
+    return y
 
 
 def mish_backward(dy: Array, x: Array) -> Array:
     """dy (t + x (1 - t²) sigmoid(x)), t = tanh log(1 + e^x)."""
     t = np.tanh(np.logaddexp(0, x))
-    return dy * (t + x * (1 - t * t) * sigmoid_forward(x))
+    dx: Array = dy * (t + x * (1 - t * t) * sigmoid_forward(x))
+    return dx
 
 
 def softplus_forward(x: Array, beta: float = 1.0) -> Array:
