@@ -138,7 +138,8 @@ def silu_backward(dy: Array, x: Array) -> Array:
 
 def mish_forward(x: Array) -> Array:
     """x tanh log(1 + e^x) (Misra 2019)."""
-    return x * np.tanh(np.logaddexp(0, x))
+    y: Array = x * np.tanh(np.logaddexp(0, x))
+    return y
 
 
 def mish_backward(dy: Array, x: Array) -> Array:

@@ -53,6 +53,12 @@ INLINE vec FN(polynomial)(vec x, const real *c, int count) {
 
 INLINE vec FN(abs)(vec x) { return (vec)((ivec)x & ~(ivec)VEC(-0.0)); }
 
+/* -1, 0 or 1; NaN of NaN */
+INLINE vec FN(sign)(vec x) {
+    vec one = (vec)((ivec)VEC(1) | ((ivec)x & (ivec)VEC(-0.0)));
+    return FN(select)((ivec)(x < VEC(0)) | (ivec)(x > VEC(0)), one, x);
+}
+
 /* a b - product, exactly, where product = a * b rounded */
 INLINE vec FN(product_error)(vec a, vec b, vec product) {
 #if defined(__AVX512F__) && FASTNN_DOUBLE
