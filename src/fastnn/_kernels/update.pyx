@@ -24,7 +24,8 @@ from fastnn._kernels.core cimport (
     check_counts, execute, fastnn_run, find_entry, kernel_of, threads_for)
 
 cdef extern from "Python.h":
-    PyObject *PyDict_GetItem(object items, object key)
+    bint PyDict_Next(PyObject *items, Py_ssize_t *at, PyObject **key, PyObject **value)
+    Py_ssize_t PyDict_Size(PyObject *items)
     int PyObject_GenericSetAttr(object item, object name, object value) except -1
     PyObject *PyTuple_GET_ITEM(object items, Py_ssize_t i)
     PyObject *PyList_GET_ITEM(object items, Py_ssize_t i)
@@ -125,16 +126,22 @@ cdef tuple shape_of(const Record *r):
 
 
 def unchanged(tuple groups, tuple read):
-    """Whether dicts hold just what they held when they were read, by identity."""
-    cdef Py_ssize_t i
+    """Whether dicts hold just the objects that their copies hold, in the same order."""
+    cdef Py_ssize_t i, at, at_read
+    cdef PyObject *key
+    cdef PyObject *value
+    cdef PyObject *key_read
+    cdef PyObject *value_read
     if len(groups) != len(read):
         return False
     for i in range(len(groups)):
-        group, before = <dict>PyTuple_GET_ITEM(groups, i), <dict>PyTuple_GET_ITEM(read, i)
-        if len(<dict>group) != len(<dict>before):
+        group, copy = PyTuple_GET_ITEM(groups, i), PyTuple_GET_ITEM(read, i)
+        if PyDict_Size(group) != PyDict_Size(copy):
             return False
-        for key, value in (<dict>before).items():
-            if PyDict_GetItem(group, key) != <PyObject *>value:
+        at = at_read = 0
+        while (PyDict_Next(group, &at, &key, &value)
+               and PyDict_Next(copy, &at_read, &key_read, &value_read)):
+            if key != key_read or value != value_read:
                 return False
     return True
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeAlias
 
 import numpy as np
@@ -348,7 +348,7 @@ class Optimizer(Watched):
                 place = f"params[{len(names)}]"
                 name = source.name if hasattr(source, "grad_array") else name or place
                 names.append(f"{place} ({name})" if name in names else name)
-        before = dict(self.__dict__)
+        before = (self._names, self._forms, self._groups, self._states, self._table)
         forms = (*self._forms, *(form for _, form, _ in given))
         states = (*self._states, *(State({}, self._state_dtype) for _ in names[len(self._names):]))
         groups = (*self._groups, *new)
@@ -359,8 +359,10 @@ class Optimizer(Watched):
             self._build()
             self.changed()
         except BaseException:
-            self.__dict__.update(before)
-            self.changed()
+            self._names, self._forms, self._groups, self._states, self._table = before
+            if self._table is not None:
+                self._build()
+                self.changed()
             raise
 
     def _checked(self, i: int, group: Group) -> Group:
@@ -585,16 +587,14 @@ class Optimizer(Watched):
             table = self._ready()
         if grads is not None and grads is not True:
             grads = self._matched(grads)
-        if clip_norm is None:
-            clip_norm = self._clip_norm
-        if clip_value is None:
-            clip_value = self._clip_value
+        if clip_norm is None and (clip_norm := self._clip_norm) is None:
+            clip_norm = inf
+        if clip_value is None and (clip_value := self._clip_value) is None:
+            clip_value = inf
         rows = None
         if self._scheduled:
             rows = [self._scalar_rows(t) for t in range(self._t, self._t + steps)]
-        longest = math.inf if clip_norm is None else clip_norm
-        largest = math.inf if clip_value is None else clip_value
-        table.prepare(grads, rows, self._t, steps, longest, largest, self._check_finite)
+        table.prepare(grads, rows, self._t, steps, clip_norm, clip_value, self._check_finite)
         return table
 
     def _matched(self, grads: Any) -> Iterable[Any]:
@@ -745,7 +745,7 @@ class Optimizer(Watched):
         """Leave out the lock, the table and whoever watches: for pickle and copies."""
         with self._lock:
             state = {
-                name: self.__dict__[name]
+                name: getattr(self, name)
                 for name in (
                     "_hyper", "_forms", "_names", "_t", "_clip_norm", "_clip_value", "_maximize",
                     "_check_finite", "_state_dtype",
@@ -767,7 +767,8 @@ class Optimizer(Watched):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._start()
-        self.__dict__.update(state)
+        for name, value in state.items():
+            setattr(self, name, value)
         self._states = tuple(State(own, self._state_dtype) for own in state["_states"])
 
     def __repr__(self) -> str:

@@ -67,9 +67,11 @@ static void square(const fastnn_update *u, const fastnn_segment *s, double *sums
         u->rules[s->rule].square_sum(&args, from, to, NULL);
 }
 
-/* Runs a rule over elements [from, to), their gradients within clip_value. */
-static void step_clipped(const fastnn_update *u, const fastnn_segment *s, fastnn_args *args,
-                         ptrdiff_t from, ptrdiff_t to) {
+/* Runs a rule over elements [from, to), their gradients within clip_value. Out of line, for its
+ * room would belong to every step. */
+__attribute__((noinline)) static void step_clipped(const fastnn_update *u, const fastnn_segment *s,
+                                                   fastnn_args *args, ptrdiff_t from,
+                                                   ptrdiff_t to) {
     piece room;
     for (ptrdiff_t border; from < to; from = border) {
         border = smaller(from + CHUNK, to);
@@ -77,8 +79,8 @@ static void step_clipped(const fastnn_update *u, const fastnn_segment *s, fastnn
         u->rules[s->rule].step(args, from, border, NULL);
     }
 }
-static void step(const fastnn_update *u, const fastnn_segment *s, fastnn_args *args, ptrdiff_t from,
-                 ptrdiff_t to) {
+static inline void step(const fastnn_update *u, const fastnn_segment *s, fastnn_args *args,
+                        ptrdiff_t from, ptrdiff_t to) {
     if (u->clip_value < INFINITY)
         step_clipped(u, s, args, from, to);
     else
