@@ -72,6 +72,7 @@ _REQUIRED: dict[str, dict[str, Any]] = {
     "LSTM": {"batch_first": True},
     "LogSoftmax": {"dim": -1},
     "Softmax": {"dim": -1},
+    "Softplus": {"threshold": 20},
 }
 
 # For a layer the first row counts.
