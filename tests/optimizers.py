@@ -110,6 +110,10 @@ def adam(g: np.ndarray, s: State, before: State, t: int) -> np.ndarray:
     return step * s["exp_avg"] / (np.sqrt(s["exp_avg_sq"] * c2) + single(EPS))
 
 
+def lion(g: np.ndarray, s: State, before: State, t: int) -> np.ndarray:
+    return single(LR) * np.sign(0.9 * before["exp_avg"] + 0.1 * g)
+
+
 def lamb(g: np.ndarray, s: State, before: State, t: int) -> np.ndarray:
     c1, c2 = single(1 / (1 - 0.9**t)), single(1 / (1 - 0.999**t))
     return single(LR) * (s["exp_avg"] * c1 / (np.sqrt(s["exp_avg_sq"] * c2) + single(EPS)))
@@ -267,6 +271,18 @@ RULES = (
         converges={"lr": 0.1, "weight_decay": 1e-4},
         variants=(Variant(MOMENTS, {"lr": 0.1, "weight_decay": 0.3}),),
         exact=(({"eps": EPS}, adam, 2.0),),
+    ),
+    Rule(
+        optim.Lion,
+        "lion_step",
+        ("lion_step",),
+        usual={"lr": 0.002},
+        converges={"lr": schedules.exponential_decay(0.1, 0.01)},
+        variants=(
+            Variant(("exp_avg",), {"lr": 0.1, "weight_decay": 0.3}),
+            Variant(("exp_avg",), {"lr": 0.1, "betas": (0.8, 0.6), "maximize": True}),
+        ),
+        exact=(({}, lion, 0.0),),
     ),
     Rule(
         optim.LAMB,

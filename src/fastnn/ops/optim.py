@@ -18,11 +18,11 @@ from fastnn._kernels.core import call
 from fastnn._kernels.door import as_input
 from fastnn._kernels.update import scalars_at
 from fastnn._typing import Array
-from fastnn.optim import LAMB, NAG, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from fastnn.optim import LAMB, NAG, SGD, Adagrad, Adam, AdamW, Lion, Optimizer, RMSprop
 
 __all__ = [
-    "adagrad_step", "adam_step", "adamw_step", "clip_grad_norm", "lamb_step", "nag_step",
-    "rmsprop_step", "sgd_step",
+    "adagrad_step", "adam_step", "adamw_step", "clip_grad_norm", "lamb_step", "lion_step",
+    "nag_step", "rmsprop_step", "sgd_step",
 ]
 
 
@@ -375,6 +375,50 @@ def adamw_step(
     hyper |= {"bias_correction": bias_correction, "eps_inside_sqrt": eps_inside_sqrt}
     hyper["eps_uncorrected"] = eps_uncorrected
     _call("adam_step", arrays, _scalars(AdamW, hyper, step, maximize))
+
+
+def lion_step(
+    param: Array,
+    grad: ArrayLike,
+    exp_avg: Array,
+    *,
+    lr: float = 1e-4,
+    beta1: float = 0.9,
+    beta2: float = 0.99,
+    weight_decay: float = 0.0,
+    maximize: bool = False,
+) -> None:
+    """Lion: x = x - η (sign(β₁m + (1 - β₁)g) + λx), m = β₂m + (1 - β₂)g.
+
+    Parameters
+    ----------
+    param : array of float32 or float64, any shape
+        x, changed in place.
+    grad : array_like, same shape
+        The gradient g = ∇f, only read.
+    exp_avg : array, same shape and dtype
+        m, changed in place. Start from zeros.
+    lr, beta1, beta2, weight_decay : float
+        η ≥ 0; β₁ and β₂ in [0, 1); λ ≥ 0.
+    maximize : bool
+        Climb instead of descend.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`sgd_step`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, m = np.ones(2), np.zeros(2)
+    >>> lion_step(x, [0.5, -8], m, lr=0.1)
+    >>> x
+    array([0.9, 1.1])
+    """
+    arrays = _arrays(param, grad, exp_avg=exp_avg)
+    hyper = {"lr": lr, "betas": (beta1, beta2), "weight_decay": weight_decay}
+    _call("lion_step", arrays, _scalars(Lion, hyper, 1, maximize))
 
 
 def lamb_step(

@@ -8,6 +8,7 @@ from fastnn.optim.adagrad import Adagrad
 from fastnn.optim.adam import Adam, AdamW
 from fastnn.optim.base import Optimizer
 from fastnn.optim.lamb import LAMB
+from fastnn.optim.lion import Lion
 from fastnn.optim.minimize import MinimizeResult, minimize, scipy_method
 from fastnn.optim.rmsprop import RMSprop
 from fastnn.optim.sgd import NAG, SGD
@@ -19,6 +20,7 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "Lion",
     "MinimizeResult",
     "Optimizer",
     "RMSprop",

@@ -13,7 +13,8 @@ import numpy as np
 from fastnn._typing import Array
 
 __all__ = [
-    "adagrad_step", "adam_step", "adamw_step", "lamb_step", "nag_step", "rmsprop_step", "sgd_step",
+    "adagrad_step", "adam_step", "adamw_step", "lamb_step", "lion_step", "nag_step", "rmsprop_step",
+    "sgd_step",
 ]
 
 
@@ -117,6 +118,16 @@ def adamw_step(
     """AdamW: x = (1 - ηλ)x, then Adam's step with a gradient that does not see the decay."""
     param *= 1 - lr * weight_decay
     adam_step(param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, step=step, lr=lr, **options)
+
+
+def lion_step(
+    param: Array, grad: Array, exp_avg: Array, *, lr: float = 1e-4, beta1: float = 0.9,
+    beta2: float = 0.99, weight_decay: float = 0.0, maximize: bool = False,
+) -> None:  # fmt: skip
+    """Lion: x = x - η (sign(β₁m + (1 - β₁)g) + λx), m = β₂m + (1 - β₂)g."""
+    g = _gradient(param, grad, 0, maximize)
+    param -= lr * (np.sign(beta1 * exp_avg + (1 - beta1) * g) + weight_decay * param)
+    exp_avg[...] = beta2 * exp_avg + (1 - beta2) * g
 
 
 def lamb_step(
