@@ -444,3 +444,13 @@ def test_copies_of_a_model_that_is_not_built_are_not_built():
         np.testing.assert_array_equal(twin[1].weight.data, twin.state_dict()["1.weight"])
         assert twin[0].weight.placed
     assert not model[0].weight.placed
+
+
+def test_layers_replaced_between_steps_of_a_trainer():
+    """Their program is planned anew, though the model that it asks has gone."""
+    model = fastnn.Sequential(fastnn.Linear(3, 3), fastnn.Tanh(), rng=0)
+    trainer = fastnn.Trainer(model, "mse", None)
+    x = np.ones((2, 3), np.float32)
+    trainer.step(x, x)
+    model.layers = model.layers[:1]
+    assert trainer.step(x, x) == fastnn.losses.mse(model(x), x)[0]

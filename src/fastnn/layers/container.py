@@ -44,9 +44,11 @@ class _Container(Layer):
                 )
             if any(inside is self for _, inside in layer._places()):
                 raise ValueError(f"layers[{position}]: expected one that does not hold this one")
+        before = self._model  # which programs ask whether it has changed: it must still be there
         self._held, self._model = held, None
         self._claim()
         self.changed()
+        del before
 
     def _claim(self) -> None:
         for layer in self._held:
@@ -108,7 +110,12 @@ class _Container(Layer):
         return self.layers[index]
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(map(repr, self.layers))})"
+        parts = [repr(layer) for layer in self.layers]
+        line = f"{type(self).__name__}({', '.join(parts)})"
+        if len(line) <= 80:
+            return line
+        inside = ",\n".join(parts).replace("\n", "\n    ")
+        return f"{type(self).__name__}(\n    {inside},\n)"
 
 
 class Sequential(_Container):
