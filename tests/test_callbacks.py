@@ -14,9 +14,9 @@ from fastnn.callbacks import (
     CSVLogger,
     EarlyStopping,
     ModelCheckpoint,
-    ProgressBar,
     TerminateOnNaN,
 )
+from fastnn.training.progress import ProgressBar
 
 NAN = math.nan
 
@@ -103,6 +103,80 @@ def test_an_object_with_on_epoch_end_is_enough():
     minimal = Minimal()
     assert Trainer().fit(minimal, *losses(3, 2)) == 2
     assert minimal.seen == ((0, 3), (1, 2))
+
+
+def test_a_function_is_a_callback():
+    seen = []
+    assert Trainer().fit(lambda epoch, logs: seen.append((epoch, logs["loss"])), *losses(3, 2)) == 2
+    assert seen == [(0, 3), (1, 2)]
+
+
+def test_any_object_finds_the_trainer():
+    class Slots:
+        __slots__ = ()
+
+        def on_epoch_end(self, epoch, logs):
+            pass
+
+    class Own:
+        def on_train_begin(self):
+            assert self.trainer is trainer
+
+    trainer = Trainer()
+    for callback in (Slots(), Own()):
+        trainer.fit(callback, *losses(1))
+
+
+def test_batches_can_be_followed():
+    class Batches:
+        def __init__(self):
+            self.steps = []
+
+        def on_batch_end(self, step, logs):
+            self.steps.append(step)
+            logs["twice"] = 2 * logs["loss"]
+
+    callback = Batches()
+    callbacks = CallbackList([callback, Callback()], Trainer())
+    assert callbacks.follows_batches
+    assert not CallbackList([Callback(), len], Trainer()).follows_batches
+    for step, loss in enumerate([1.0, 2.0]):
+        callbacks.on_batch_end(step, loss)
+    assert callback.steps == [0, 1]
+    assert callbacks.added() == {"twice": 3}
+    assert callbacks.added() == {}
+
+
+def test_what_will_not_be_in_the_logs_is_refused_before():
+    names = ["loss", "accuracy"]
+    for wrong, message in (
+        (EarlyStopping(), "monitor: expected one of .* it needs validation_data"),
+        (EarlyStopping("acuracy"), "did you mean 'accuracy'"),
+        (ModelCheckpoint("x", save_best_only=True), "monitor: expected one of"),
+        (ModelCheckpoint("{val_loss}"), "path: expected fields from"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            CallbackList([wrong], Trainer(), names)
+        CallbackList([lambda epoch, logs: None, wrong], Trainer(), names)  # it may add it
+    CallbackList([EarlyStopping("accuracy"), ModelCheckpoint("{epoch}{loss}")], Trainer(), names)
+
+
+def test_how_callbacks_look():
+    assert repr(EarlyStopping()) == "EarlyStopping(mode='min')"
+    looks = "EarlyStopping(monitor='accuracy', patience=3, mode='max')"
+    assert repr(EarlyStopping("accuracy", 3)) == looks
+    assert repr(ModelCheckpoint("a/b")) == "ModelCheckpoint(path='a/b', mode='min')"
+    assert repr(TerminateOnNaN()) == "TerminateOnNaN()"
+    assert repr(CSVLogger("x", append=True)) == "CSVLogger(path='x', append=True)"
+
+
+def test_why_a_training_was_stopped():
+    stopping = EarlyStopping("loss", patience=2)
+    Trainer().fit(stopping, *losses(3, 1, 2, 2))
+    assert stopping.reason == "loss has not improved for 2 epochs, best 1 after 2 epochs"
+    guard = TerminateOnNaN()
+    Trainer().fit(guard, *losses(3, NAN))
+    assert guard.reason == "loss is nan"
 
 
 @pytest.mark.parametrize("callbacks", [[object()], [EarlyStopping], [None], None, EarlyStopping()])

@@ -122,7 +122,7 @@ def test_an_interruption_leaves_the_best_parameters():
         ({"model": "mlp"}, TypeError, "model: expected"),
         ({"model": mlp("float64", fastnn.Dropout(0.2))}, ValueError, r"random numbers.*Dropout"),
         ({"x": X * np.nan}, ValueError, "finite loss"),
-        ({"y": LABELS[1:]}, ValueError, "labels: expected"),
+        ({"y": LABELS[1:]}, ValueError, "x and y: expected"),
         ({"max_iter": 0}, ValueError, "max_iter: expected"),
         ({"memory": 0}, ValueError, "memory: expected"),
         ({"tol": -1.0}, ValueError, "tol: expected"),

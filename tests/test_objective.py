@@ -139,7 +139,7 @@ def test_scipy_finds_the_minimum():
         ({"model": mlp("float64", fastnn.Dropout(0.2))}, ValueError, r"random numbers.*Dropout"),
         ({"loss": "nonsense"}, ValueError, "nonsense"),
         ({"x": X[:, :2]}, ValueError, "expected 3 features"),
-        ({"y": LABELS[1:]}, ValueError, "labels: expected"),
+        ({"y": LABELS[1:]}, ValueError, "x and y: expected"),
         ({"l2": -1}, ValueError, "l2: expected"),
         ({"l2_on": "biases"}, ValueError, "l2_on: expected"),
         ({"sample_weight": [1.0]}, ValueError, "sample_weight: expected"),

@@ -28,7 +28,7 @@ def test_digits():
         x[train], labels[train], epochs=20, validation_data=(x[test], labels[test]),
         metrics=["accuracy"], rng=0,
     )  # fmt: skip
-    assert set(history.history) == {"loss", "accuracy", "val_loss", "val_accuracy"}
+    assert set(history.history) == {"loss", "accuracy", "val_loss", "val_accuracy", "lr"}
     assert history.epoch == list(range(20))
     assert history.history["loss"][-1] < 0.1 * history.history["loss"][0]
     assert history.history["accuracy"][-1] > 0.99
@@ -214,6 +214,61 @@ def test_callbacks():
     assert [logs["val_loss"] for _, logs in recorder.calls[1:-1]] == history.history["val_loss"]
     assert trainer.history is history
     assert len(trainer.fit(X, LABELS, epochs=2).epoch) == 2  # a stop is for one training
+
+
+def test_what_callbacks_add_is_in_the_history():
+    class Adding:
+        def on_batch_end(self, step, logs):
+            logs["step"] = step
+
+        def on_epoch_end(self, epoch, logs):
+            if epoch:
+                logs["late"] = np.float32(epoch)
+
+    schedule = fastnn.schedules.exponential_decay(0.02, 0.1)
+    trainer = make(lr=schedule)
+    history = trainer.fit(X, LABELS, epochs=3, batch_size=35, callbacks=[Adding()]).history
+    assert history["step"] == [0.5] * 3
+    assert np.isnan(history["late"][0])
+    assert history["late"][1:] == [1, 2]
+    assert history["lr"] == pytest.approx([schedule(0), schedule(2), schedule(4)])
+    with pytest.raises(TypeError, match=r"logs\['text'\]: expected a number"):
+        trainer.fit(X, LABELS, epochs=1, callbacks=[lambda e, logs: logs.update(text="a")])
+
+
+def test_batches_that_are_followed_change_nothing():
+    class Follow:
+        steps = ()
+
+        def on_batch_end(self, step, logs):
+            self.steps += (step,)
+
+    one, other, follow = make(dropout=0.2), make(dropout=0.2), Follow()
+    history = one.fit(X, LABELS, epochs=2, batch_size=32, callbacks=[follow]).history
+    assert history == other.fit(X, LABELS, epochs=2, batch_size=32).history
+    assert follow.steps == (0, 1, 2) * 2
+    assert_same(state(one), state(other))
+
+
+def test_a_stop_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    stopping = fastnn.EarlyStopping("loss", patience=1, min_delta=1e6)
+    history = make().fit(X, LABELS, epochs=9, callbacks=[stopping])
+    assert (history.stopped_epoch, history.best_epoch) == (1, 0)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("stopped after 2 epochs: loss has not improved for 1 epoch, best ")
+    assert history.reason in repr(history)
+    assert make().fit(X, LABELS, epochs=1).stopped_epoch is None
+
+
+def test_a_monitor_is_refused_before_the_training():
+    trainer = make()
+    before = state(trainer)
+    with pytest.raises(ValueError, match=r"monitor: .*validation_split"):
+        trainer.fit(X, LABELS, epochs=1, callbacks=[fastnn.EarlyStopping()])
+    assert_same(before, state(trainer))
+    trainer.fit(X, LABELS, epochs=1, validation_split=0.2, callbacks=[fastnn.EarlyStopping()])
 
 
 def test_early_stopping_puts_the_best_parameters_back():

@@ -263,7 +263,7 @@ BAD = {
     "complex": (TypeError, "x", (X * 1j, LABELS)),
     "label too large": (ValueError, "labels", (X, LABELS + 1)),
     "label negative": (ValueError, "labels", (X, LABELS - 1)),
-    "label missing": (ValueError, "labels", (X, LABELS[:-1])),
+    "label missing": (ValueError, "x and y: expected as many samples", (X, LABELS[:-1])),
     "labels not integers": (TypeError, "labels", (X, LABELS + 0.5)),
     "probabilities": (ValueError, "labels", (X, np.ones((70, 4)))),
     "weights": (ValueError, "sample_weight", (X, LABELS, W[:3])),

@@ -1,8 +1,11 @@
-"""What `Trainer.fit` calls between epochs, and how it shows its progress.
+"""What `Trainer.fit` calls between epochs and batches.
 
-A callback is any object with ``on_epoch_end(epoch, logs)``; `epoch` counts from 0 and `logs` maps
-names ("loss", "val_loss", "accuracy", ...) to numbers. It may have the other methods of `Callback`
-too. A callback ends the training after the present epoch by ``trainer.stop_training = True``.
+A callback is any object with some of the methods of `Callback`, which finds the trainer in its
+attribute `trainer`; or a function ``(epoch, logs)``, which is called after each epoch. `epoch`
+counts from 0 and `logs` maps names ("loss", "val_loss", "accuracy", "lr", ...) to numbers; what a
+callback adds to it is in the history, and what it adds to the logs of batches is there as a mean
+over the epoch. A callback ends the training after the present epoch by
+``trainer.stop_training = True``.
 
 >>> from fastnn.callbacks import Callback
 >>> class StopAt(Callback):
@@ -18,20 +21,19 @@ from __future__ import annotations
 
 import csv
 import math
-import sys
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, MutableMapping
+from contextlib import suppress
+from inspect import Parameter, signature
 from os import PathLike
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
 from fastnn._door.numbers import at_least_0, boolean, choice, did_you_mean, positive
 
 __all__ = [
-    "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "ModelCheckpoint", "ProgressBar",
-    "TerminateOnNaN",
+    "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "ModelCheckpoint", "TerminateOnNaN",
 ]
 
 
@@ -39,7 +41,8 @@ def __dir__() -> list[str]:
     return __all__
 
 
-Logs = Mapping[str, float]
+Logs = MutableMapping[str, float]
+HOOKS = ("on_train_begin", "on_epoch_begin", "on_batch_end", "on_epoch_end", "on_train_end")
 
 # Names that end so are better when higher; losses and errors are better when lower.
 RISING = ("accuracy", "auc", "f1", "precision", "r2", "recall", "score")
@@ -52,6 +55,8 @@ class Callback:
     ----------
     trainer : Trainer
         The trainer that runs the callback, with its `model` and `optimizer`.
+    reason : str
+        Why the callback has stopped the training, for people; empty if it has not.
 
     Examples
     --------
@@ -64,6 +69,7 @@ class Callback:
     """
 
     trainer: Any = None
+    reason: str = ""
 
     def set_trainer(self, trainer: Any) -> None:
         """Receive the trainer, before any other call."""
@@ -75,11 +81,34 @@ class Callback:
     def on_epoch_begin(self, epoch: int) -> None:
         """Run before each epoch."""
 
+    def on_batch_end(self, step: int, logs: Logs) -> None:
+        """Run after each batch, counted from 0 in each epoch, with its loss."""
+
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Run after each epoch and its validation, with the means over the epoch."""
 
     def on_train_end(self, logs: Logs) -> None:
         """Run after the last epoch, with its logs."""
+
+    def __repr__(self) -> str:
+        """The class with those arguments that are not its defaults."""
+        shown = []
+        for name, parameter in signature(type(self)).parameters.items():
+            value = getattr(self, name, Parameter.empty)
+            value = str(value) if isinstance(value, Path) else value
+            if value is not Parameter.empty and value != parameter.default:
+                shown.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+class _Function(Callback):
+    """A function as a callback."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        self.function(epoch, logs)
 
 
 class CallbackList:
@@ -87,14 +116,23 @@ class CallbackList:
 
     Parameters
     ----------
-    callbacks : iterable of objects with ``on_epoch_end(epoch, logs)``
+    callbacks : iterable of objects with some of the methods of `Callback`, or of functions
     trainer : Trainer
-        Given to those that have ``set_trainer``.
+        Which they find in their attribute `trainer`.
+    names : collection of str, optional
+        What the logs of an epoch will hold.
+
+    Attributes
+    ----------
+    follows_batches : bool
+        Whether one of them is called after each batch.
 
     Raises
     ------
     TypeError
-        If a callback has no method ``on_epoch_end``.
+        If a callback is neither.
+    ValueError
+        If one waits for a name that will not be there.
 
     Examples
     --------
@@ -110,15 +148,29 @@ class CallbackList:
     [0.5]
     """
 
-    def __init__(self, callbacks: Iterable[Any], trainer: Any) -> None:
-        if not isinstance(callbacks, Iterable):
+    def __init__(
+        self, callbacks: Iterable[Any], trainer: Any, names: Collection[str] | None = None
+    ) -> None:
+        if isinstance(callbacks, str) or not isinstance(callbacks, Iterable):
             raise TypeError(f"callbacks: expected a list of callbacks, got {callbacks!r}")
-        self._callbacks = list(callbacks)
+        self._callbacks = [_as_callback(callback) for callback in callbacks]
         for callback in self._callbacks:
-            if isinstance(callback, type) or not callable(getattr(callback, "on_epoch_end", None)):
-                wanted = "objects with on_epoch_end(epoch, logs)"
-                raise TypeError(f"callbacks: expected {wanted}, got {callback!r}")
-        self._call("set_trainer", trainer)
+            if isinstance(callback, _Monitor) and names is not None:
+                callback.expect(names)
+            if type(callback).__module__ != __name__ or isinstance(callback, _Function):
+                names = None  # it may add any to the logs
+        self.follows_batches = any(
+            hasattr(callback, "on_batch_end")
+            and getattr(type(callback), "on_batch_end", None) is not Callback.on_batch_end
+            for callback in self._callbacks
+        )
+        self._added: dict[str, list[float]] = {}
+        for callback in self._callbacks:
+            if hasattr(callback, "set_trainer"):
+                callback.set_trainer(trainer)
+            else:
+                with suppress(AttributeError):  # one that has no room for it
+                    callback.trainer = trainer
 
     def on_train_begin(self) -> None:
         """Run before the first epoch."""
@@ -128,6 +180,21 @@ class CallbackList:
         """Run before each epoch."""
         self._call("on_epoch_begin", epoch)
 
+    def on_batch_end(self, step: int, loss: float) -> None:
+        """Run after each batch, counted from 0 in each epoch."""
+        if not self.follows_batches:
+            return
+        logs = {"loss": loss}
+        self._call("on_batch_end", step, logs)
+        for name in logs.keys() - {"loss"}:
+            self._added.setdefault(name, []).append(logs[name])
+
+    def added(self) -> dict[str, float]:
+        """Return the means of what was added to the logs of batches since the last call."""
+        means = {name: sum(values) / len(values) for name, values in self._added.items()}
+        self._added = {}
+        return means
+
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Run after each epoch."""
         self._call("on_epoch_end", epoch, logs)
@@ -136,14 +203,44 @@ class CallbackList:
         """Run after the last epoch."""
         self._call("on_train_end", logs)
 
+    @property
+    def best_epoch(self) -> int | None:
+        """The best epoch of the first callback that looks for it."""
+        found = (c.best_epoch for c in self._callbacks if isinstance(c, _Monitor) and c.monitors)
+        best = next(found, -1)
+        return None if best < 0 else best
+
+    @property
+    def reason(self) -> str:
+        """Why the training was stopped, if a callback says so."""
+        found = (c.reason for c in self._callbacks if isinstance(c, Callback))
+        return next(filter(None, found), "")
+
     def _call(self, hook: str, *arguments: Any) -> None:
         for callback in self._callbacks:
             if hasattr(callback, hook):
                 getattr(callback, hook)(*arguments)
 
 
+def _as_callback(callback: Any) -> Any:
+    if not isinstance(callback, type):
+        if any(callable(getattr(callback, hook, None)) for hook in HOOKS):
+            return callback
+        if callable(callback):
+            return _Function(callback)
+    raise TypeError(
+        f"callbacks: expected objects with some of {', '.join(HOOKS)}, or functions "
+        f"(epoch, logs), got {callback!r}"
+    )
+
+
 class _Monitor(Callback):
     """Follows the best value of one entry of the logs; NaN is never the best."""
+
+    @property
+    def monitors(self) -> bool:
+        """Whether `monitor` is used."""
+        return True
 
     def __init__(self, monitor: str, mode: str, min_delta: float = 0.0) -> None:
         if not isinstance(monitor, str):
@@ -158,16 +255,19 @@ class _Monitor(Callback):
     def _forget(self) -> None:
         self.best, self.best_epoch = math.inf if self.mode == "min" else -math.inf, -1
 
+    def expect(self, names: Collection[str]) -> None:
+        """Raise ValueError unless the monitor is among the names."""
+        if self.monitors and self.monitor not in names:
+            way_out = did_you_mean(self.monitor, names)
+            if self.monitor.startswith("val_") and not any(n.startswith("val_") for n in names):
+                way_out = "; it needs validation_data or validation_split"
+            raise ValueError(
+                f"monitor: expected one of {list(names)}, got {self.monitor!r}{way_out}"
+            )
+
     def _improved(self, epoch: int, logs: Logs) -> bool:
         """Compare with the best value so far; keep the present one if it is better."""
-        if self.monitor not in logs:
-            validated = any(name.startswith("val_") for name in logs)
-            way_out = did_you_mean(self.monitor, logs)
-            if self.monitor.startswith("val_") and not validated:
-                way_out = "; it needs validation_data"
-            raise ValueError(
-                f"monitor: expected one of {list(logs)}, got {self.monitor!r}{way_out}"
-            )
+        self.expect(logs)
         value = float(logs[self.monitor])
         gain = self.best - value if self.mode == "min" else value - self.best
         better = gain > self.min_delta
@@ -204,8 +304,8 @@ class EarlyStopping(_Monitor):
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong type or out of range. After an epoch, if its logs lack
-        `monitor`.
+        If an argument is of the wrong type or out of range; before the training, if `monitor` will
+        not be in the logs.
 
     Examples
     --------
@@ -234,6 +334,7 @@ class EarlyStopping(_Monitor):
         self._waited = 0
         self._parameters: dict[str, np.ndarray] = {}
         self.stopped_epoch: int | None = None
+        self.reason = ""
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Stop the training if it is time, and remember the parameters if they are the best."""
@@ -246,6 +347,9 @@ class EarlyStopping(_Monitor):
         self._waited += 1
         if self._waited >= self.patience:
             self.stopped_epoch = epoch
+            self.reason = f"{self.monitor} has not improved for {_count(self._waited)}"
+            if self.best_epoch >= 0:
+                self.reason += f", best {self.best:.4g} after {_count(self.best_epoch + 1)}"
             self.trainer.stop_training = True
 
     def on_train_end(self, logs: Logs) -> None:
@@ -277,8 +381,8 @@ class ModelCheckpoint(_Monitor):
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong type or out of range. After an epoch, if its logs lack
-        `monitor` or a field of `path`.
+        If an argument is of the wrong type or out of range; before the training, if `monitor` or a
+        field of `path` will not be in the logs.
 
     Examples
     --------
@@ -300,15 +404,28 @@ class ModelCheckpoint(_Monitor):
         super().__init__(monitor, mode)
         self.path, self.save_best_only = Path(path), boolean("save_best_only", save_best_only)
 
+    @property
+    def monitors(self) -> bool:
+        """Whether `monitor` is used."""
+        return self.save_best_only
+
+    def expect(self, names: Collection[str]) -> None:
+        """Raise ValueError unless the monitor and all fields of the path are among the names."""
+        super().expect(names)
+        self._filled(0, dict.fromkeys(names, 0.0))
+
+    def _filled(self, epoch: int, logs: Logs) -> Path:
+        try:
+            return Path(str(self.path).format(epoch=epoch, **logs))
+        except (KeyError, IndexError) as error:
+            fields = ["epoch", *logs]
+            raise ValueError(f"path: expected fields from {fields}, got {self.path}") from error
+
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Save the trainer if it is time."""
         if self.save_best_only and not self._improved(epoch, logs):
             return
-        try:
-            path = Path(str(self.path).format(epoch=epoch, **logs))
-        except (KeyError, IndexError) as error:
-            fields = ["epoch", *logs]
-            raise ValueError(f"path: expected fields from {fields}, got {self.path}") from error
+        path = self._filled(epoch, logs)
         path.parent.mkdir(parents=True, exist_ok=True)
         self.trainer.save(path)
 
@@ -389,100 +506,15 @@ class TerminateOnNaN(Callback):
 
     def on_train_begin(self) -> None:
         """Forget an earlier training."""
-        self.stopped_epoch = None
+        self.stopped_epoch, self.reason = None, ""
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Stop the training if a loss is not finite."""
-        if not all(math.isfinite(logs.get(name, 0.0)) for name in ("loss", "val_loss")):
-            self.stopped_epoch = epoch
-            self.trainer.stop_training = True
+        for name in ("loss", "val_loss"):
+            if not math.isfinite(value := logs.get(name, 0.0)):
+                self.stopped_epoch, self.reason = epoch, f"{name} is {value}"
+                self.trainer.stop_training = True
 
 
-class ProgressBar:
-    """What `fit` shows on a terminal: a bar if tqdm is installed, else a line for each epoch.
-
-    Shows nothing when the stream is not a terminal.
-
-    Parameters
-    ----------
-    stream : file
-        Standard error if not given.
-
-    Attributes
-    ----------
-    enabled : bool
-        Whether anything is shown; if not, `update` need not be called.
-
-    Examples
-    --------
-    >>> import io
-    >>> from fastnn.callbacks import ProgressBar
-    >>> progress = ProgressBar(io.StringIO())
-    >>> progress.start(epochs=2, steps_per_epoch=100)
-    >>> progress.enabled
-    False
-    """
-
-    _interval = 0.1  # least seconds between two drawings of the bar
-
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self.enabled = False
-        self._stream = stream
-        self._bar: Any = None
-
-    def start(self, epochs: int, steps_per_epoch: int) -> None:
-        """Begin to show `epochs` epochs of `steps_per_epoch` steps."""
-        self._file = sys.stderr if self._stream is None else self._stream
-        self.enabled = self._file is not None and self._file.isatty()
-        if not self.enabled:
-            return
-        self._epochs, self._steps = epochs, steps_per_epoch
-        self._epoch = self._done = 0
-        self._logs: Logs = {}
-        self._began = self._drawn = time.monotonic()
-        try:
-            from tqdm import tqdm
-        except ImportError:
-            return
-        self._bar = tqdm(total=epochs * steps_per_epoch, unit="step", file=self._file)
-
-    def update(self, steps_done: int, loss: float) -> None:
-        """Show that `steps_done` steps of the present epoch are done, with the loss so far."""
-        if self._bar is not None:
-            self._done, self._logs = self._epoch * self._steps + steps_done, {"loss": loss}
-            self._draw_sometimes()
-
-    def epoch_end(self, epoch: int, logs: Logs) -> None:
-        """Show the logs of an epoch, counted from 0, and go on to the next."""
-        if self._bar is not None:
-            self._done, self._logs = (epoch + 1) * self._steps, dict(logs)
-            self._draw_sometimes()
-        elif self.enabled:
-            now = time.monotonic()
-            title, seconds = f"epoch {epoch + 1}/{self._epochs}", now - self._began
-            print(f"{title}: {_text(logs)} ({seconds:.2f} s)", file=self._file, flush=True)
-            self._began = now
-        self._epoch = epoch + 1
-
-    def close(self) -> None:
-        """End the display; what was shown last stays."""
-        if self._bar is not None:
-            self._draw()
-            self._bar.close()
-        self._bar, self.enabled = None, False
-
-    def _draw_sometimes(self) -> None:
-        now = time.monotonic()
-        if now >= self._drawn + self._interval:
-            self._drawn = now
-            self._draw()
-
-    def _draw(self) -> None:
-        self._bar.n = self._done
-        epoch = -(-self._done // self._steps)
-        self._bar.set_description_str(f"epoch {epoch}/{self._epochs}", refresh=False)
-        self._bar.set_postfix_str(_text(self._logs), refresh=True)
-
-
-def _text(logs: Logs) -> str:
-    return ", ".join(f"{name}={value:.4g}" for name, value in logs.items())
+def _count(epochs: int) -> str:
+    return f"{epochs} epoch{'s' if epochs != 1 else ''}"

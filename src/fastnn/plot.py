@@ -56,8 +56,8 @@ def learning_curves(history: Any) -> Figure:
     ----------
     history : History or mapping of str to sequence of float
         What `Trainer.fit` returns, or its `history`. "val_loss" shares a panel with "loss", and so
-        on; the best validation epoch is marked. Losses that fall by more than a factor of 100 get a
-        logarithmic axis.
+        on; the best validation epoch is marked, and a learning rate that stays is left out. Losses
+        that fall by more than a factor of 100 get a logarithmic axis.
 
     Returns
     -------
@@ -80,6 +80,8 @@ def learning_curves(history: Any) -> Figure:
     """
     curves: Mapping[str, Sequence[float]] = getattr(history, "history", history)
     names = list(dict.fromkeys(name.removeprefix("val_") for name in curves))
+    if "lr" in names and len(set(curves["lr"])) == 1:
+        names.remove("lr")  # nothing to see
     if not names:
         raise ValueError("history: expected at least one quantity, got an empty history")
     figure, panels = _subplots(1, len(names))

@@ -85,6 +85,14 @@ def any_number(name: str, value: Any) -> float:
     return number(name, value, -inf)
 
 
+def real(name: str, value: Any) -> float:
+    """Return a number, NaN or infinite ones included, as a float; TypeError if it is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected a number, got {describe(value)}") from None
+
+
 def at_least_0(name: str, value: Any) -> float:
     """Return a finite number >= 0 as a float, or raise as :func:`number` does."""
     return number(name, value)

@@ -22,9 +22,12 @@ class TrainingProgram(Program):
         squares: np.ndarray[Any, Any] | None = None,
         factor: np.ndarray[Any, Any] | None = None,
         l2: float = 0.0,
+        by_element: bool = False,
     ) -> None: ...
     def set_l2(self, l2: float) -> None: ...
-    def accepts(self, x: Any, target: Any, weight: Any) -> bool: ...
+    def accepts(
+        self, x: Any, target: Any, weight: Any, by_element: bool = False
+    ) -> bool: ...
     def step(  # with arrays that it accepts
         self,
         x: Any,

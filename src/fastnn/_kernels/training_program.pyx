@@ -98,6 +98,8 @@ cdef class TrainingProgram(Program):
         Where the schedule reads λ.
     l2 : float
         λ of the penalty λ/2 Σ‖W‖² that the loss includes.
+    by_element : bool
+        Whether weights are of elements; else they are of samples, or of their rows.
 
     Attributes
     ----------
@@ -107,7 +109,7 @@ cdef class TrainingProgram(Program):
     cdef ptrdiff_t row_loss, target_slot, weight_slot, scale
     cdef Form x, target, weight
     cdef Py_ssize_t elements, classes, rows_per_sample, weights_per_sample
-    cdef bint ignores, mean, summed, is_double
+    cdef bint ignores, mean, summed, by_element, is_double
     cdef double least
     cdef int64_t ignore_index, index_limit
     cdef readonly object class_weight  # as the kernel reads it
@@ -119,7 +121,7 @@ cdef class TrainingProgram(Program):
 
     def __init__(self, schedule, Memory memory, Version version, row_loss, Py_ssize_t elements,
                  Py_ssize_t classes=0, class_weight=None, ignore_index=None, reduction="mean",
-                 squares=None, factor=None, l2=0.0):
+                 squares=None, factor=None, l2=0.0, bint by_element=False):
         super().__init__(schedule, memory, version)
         self.row_loss, self.rows_per_sample = self.storages[row_loss.storage], row_loss.size
         self.elements, self.classes, self.class_weight = elements, classes, class_weight
@@ -139,25 +141,27 @@ cdef class TrainingProgram(Program):
                                form_of(self.slot_values[self.target_slot]))
         weight = self.slot_values[self.weight_slot]
         self.weight, self.weights_per_sample = form_of(weight), weight.size
+        self.by_element = by_element
         self.least = DBL_MIN if self.is_double else FLT_MIN
 
     def set_l2(self, double l2):
         """Set λ of a penalty that has been planned, for the steps to come."""
         self.factor[0] = self.l2 = l2
 
-    def accepts(self, x, target, weight):
+    def accepts(self, x, target, weight, bint by_element=False):
         """Return whether `step` can use these as they are: form, at least one row, labels.
 
         And whether the model is still as it was planned.
         """
         cdef cnp.npy_intp rows
-        if (self.version.value != self.planned or not cnp.PyArray_CheckExact(x)
-                or cnp.PyArray_NDIM(x) == 0):
+        if (self.version.value != self.planned or by_element != self.by_element
+                or not cnp.PyArray_CheckExact(x) or cnp.PyArray_NDIM(x) == 0):
             return False
         rows = cnp.PyArray_DIM(x, 0)
         return (rows > 0 and has_form(x, &self.x, rows) and has_form(target, &self.target, rows)
                 and (weight is None
-                     or (has_form(weight, &self.weight, rows)
+                     or ((by_element or self.weights_per_sample == 1)
+                         and has_form(weight, &self.weight, rows)
                          and self._weights_fit(cnp.PyArray_DATA(<cnp.ndarray>weight), rows)))
                 and self._in_range(cnp.PyArray_DATA(<cnp.ndarray>target), rows)
                 and self._indices_fit(cnp.PyArray_DATA(<cnp.ndarray>x), rows))

@@ -21,12 +21,13 @@ from fastnn import optim
 from fastnn._door.arrays import describe
 from fastnn._typing import Array
 from fastnn.analysis import jacobian
-from fastnn.callbacks import CallbackList, ProgressBar
+from fastnn.callbacks import CallbackList
 from fastnn.layers import Sequential
 from fastnn.optim.base import Optimizer
 from fastnn.optim.minimize import _made
 from fastnn.sklearn.objective import Criterion, Epochs, minimize_lbfgs
 from fastnn.training import Trainer
+from fastnn.training.progress import ProgressBar
 
 try:
     from sklearn.utils.validation import validate_data
@@ -283,11 +284,11 @@ class BaseNetwork(BaseEstimator):  # type: ignore[misc]
                     numbers = np.arange(samples)
                     self._random_state.shuffle(numbers)
                     order = order[numbers]
-                self.loss_ = epochs.run(order, bar)
+                self.loss_ = epochs.run(order, callbacks, bar)
                 self.n_iter_ += 1
                 self.t_ += samples
                 self.loss_curve_.append(self.loss_)
-                logs = {"loss": self.loss_}
+                logs = {"loss": self.loss_} | callbacks.added()
                 if self.verbose:
                     print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
                 if held is not None:

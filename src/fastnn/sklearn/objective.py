@@ -10,10 +10,12 @@ import numpy as np
 
 from fastnn import losses
 from fastnn._typing import Array
+from fastnn.callbacks import CallbackList
 from fastnn.layers.base import Layer
 from fastnn.losses.loss import Loss
 from fastnn.solvers.objective import Objective
 from fastnn.training import Trainer
+from fastnn.training.progress import ProgressBar
 
 __all__ = ["Criterion", "Epochs", "criterion", "minimize_lbfgs"]
 
@@ -110,35 +112,38 @@ class Epochs:
         )
         self.parts: list[tuple[int, int, Any]] = []  # of an epoch: start, rows of a batch, data
         if self.at_once:
+            trainer.l2 = alpha / batch_size
             whole = len(x) // batch_size * batch_size
             for start, rows in ((0, batch_size), (whole, len(x) - whole)):
                 if rows >= least and start < len(x):
                     weights = None
                     if criterion.factor is not None:
                         weights = np.full(len(x), criterion.factor / rows, x.dtype)
-                    self.parts.append((start, rows, trainer._data(x, y, weights, True)))
+                    self.parts.append((start, rows, trainer._data(x, y, weights)))
 
-    def run(self, order: Array, bar: Any) -> float:
+    def run(self, order: Array, callbacks: CallbackList, bar: ProgressBar) -> float:
         """Take the steps of one epoch and return its loss, the penalty included."""
         if not self.at_once:
-            return self._one_by_one(order)
+            return self._one_by_one(order, callbacks)
         total = 0.0
         for start, rows, data in self.parts:
             part = order[start:] if rows < self.batch_size else order[: len(order) // rows * rows]
             if self.alpha:
                 self.trainer.l2 = self.alpha / rows
-            loss = self.trainer._epoch(data, part, rows, True, bar)
+            loss = self.trainer._epoch(data, part, rows, callbacks, bar)
             total += loss * (len(part) if self.criterion.factor is None else rows)
         return total / len(order)
 
-    def _one_by_one(self, order: Array) -> float:
+    def _one_by_one(self, order: Array, callbacks: CallbackList) -> float:
         total = 0.0
-        for start in range(0, len(order), self.batch_size):
+        for step, start in enumerate(range(0, len(order), self.batch_size)):
             rows = order[start : start + self.batch_size]
             if len(rows) < self.least:
                 continue
             weight = None if self.weight is None else self.weight[rows]
-            total += self.step(self.x[rows], self.y[rows], weight) * len(rows)
+            loss = self.step(self.x[rows], self.y[rows], weight)
+            callbacks.on_batch_end(step, loss)
+            total += loss * len(rows)
         return total / len(order)
 
     def step(self, x: Array, y: Array, weight: Array | None) -> float:

@@ -43,7 +43,7 @@ class Objective:
         self.model, self._l2 = model, at_least_0("l2", l2)
         self._l2_on = choice("l2_on", l2_on, ("weights", "all"))
         with model._built().lock:
-            self._data = self._trainer._data(x, y, sample_weight)
+            self._data = self._trainer._data(x, y, sample_weight)[:3]
         self.n_evaluations = 0
 
     def __call__(self, theta: ArrayLike) -> tuple[float, Vector]:

@@ -6,9 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from fastnn._door.arrays import as_any, describe
 from fastnn._typing import Array
+from fastnn.layers.base import Layer
 
-__all__ = ["CarriedState"]
+__all__ = ["CarriedState", "State"]
+
+State = None | tuple[Any, ...]  # (h, c), or a tuple of such pairs
 
 
 class CarriedState:
@@ -30,6 +34,38 @@ class CarriedState:
     def reset(self) -> None:
         """Forget: the next batch begins at zero, with any number of sequences."""
         self.states, self._next = {}, {}
+
+    def state(self, model: Layer) -> State:
+        """Return copies of h and c of the model's recurrent layers; None before the first batch."""
+        if not self.states:
+            return None
+        pairs = tuple(
+            tuple(self.states[slot][:, :, part].copy() for part in range(2))
+            for slot, _ in _places(model)
+        )
+        return pairs[0] if len(pairs) == 1 else pairs
+
+    def set_state(self, model: Layer, state: State) -> None:
+        """Go on from the h and c given, or at zero if they are None."""
+        if state is None:
+            self.reset()
+            return
+        places = _places(model)
+        pairs = (state,) if len(places) == 1 else state
+        if not isinstance(pairs, (tuple, list)) or len(pairs) != len(places):
+            raise ValueError(
+                f"state: expected a pair (h, c) for each of {len(places)} recurrent layers, "
+                f"got {describe(state)}"
+            )
+        states = {}
+        for (slot, layer), pair in zip(places, pairs, strict=True):
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise ValueError(f"state: expected (h, c), got {describe(pair)}")
+            shape = as_any(pair[0], "h").shape
+            rows = shape[1] if len(shape) == 3 else 0
+            states[slot] = layer._states(("h", "c"), pair, rows, model._built().dtype)
+        self.reset()
+        self.states = states
 
     def arrays(self, program: Any, rows: int) -> dict[str, Array]:
         """Return what lets a program take `rows` sequences on from here, by slot.
@@ -60,3 +96,12 @@ class CarriedState:
     def commit(self) -> None:
         """Take the states after the run for those to go on from."""
         self.states, self._next = self._next, self.states
+
+
+def _places(model: Layer) -> list[tuple[str, Any]]:
+    """Return the recurrent layers by the names under which programs read their states."""
+    return [
+        (f"{path}.initial" if path else "initial", layer)
+        for path, layer in model._places()
+        if hasattr(type(layer), "final_state")
+    ]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from math import nan
+from typing import TYPE_CHECKING, Any
+
+from fastnn._door.numbers import real
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,9 +20,16 @@ class History:
     Attributes
     ----------
     history : dict of str to list of float
-        One entry per epoch under each name: "loss", "val_loss", "accuracy", "val_accuracy", ...
+        One entry per epoch under each name: "loss", "val_loss", "accuracy", "val_accuracy", the
+        learning rate "lr", what callbacks have added, ... NaN for an epoch that lacks it.
     epoch : list of int
         The numbers of the epochs, from 0.
+    stopped_epoch : int or None
+        The epoch after which a callback stopped the training.
+    best_epoch : int or None
+        The best epoch of a callback that looks for it, such as `EarlyStopping`.
+    reason : str
+        Why the training was stopped, if that is known.
 
     Examples
     --------
@@ -34,12 +44,31 @@ class History:
     def __init__(self) -> None:
         self.history: dict[str, list[float]] = {}
         self.epoch: list[int] = []
+        self.stopped_epoch: int | None = None
+        self.best_epoch: int | None = None
+        self.reason = ""
 
     def append(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Add the logs of one epoch."""
         self.epoch.append(epoch)
+        for values in self.history.values():
+            values.append(nan)
+        self.amend(logs)
+
+    def amend(self, logs: Mapping[str, Any]) -> None:
+        """Take the logs of the last epoch for what they are now.
+
+        Raises
+        ------
+        TypeError
+            If one is no number.
+        """
         for name, value in logs.items():
-            self.history.setdefault(name, []).append(value)
+            if name not in self.history:
+                self.history[name] = [nan] * len(self.epoch)
+            if type(value) is not float:
+                value = real(f"logs[{name!r}]", value)
+            self.history[name][-1] = value
 
     def plot(self) -> Figure:
         """Draw the learning curves with :func:`fastnn.plot.learning_curves`.
@@ -61,4 +90,5 @@ class History:
 
     def __repr__(self) -> str:
         last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self.history.items())
-        return f"History({len(self.epoch)} epochs{', last: ' + last if last else ''})"
+        stopped = f", stopped: {self.reason}" if self.reason else ""
+        return f"History({len(self.epoch)} epochs{', last: ' + last if last else ''}{stopped})"

@@ -55,7 +55,7 @@ def make_program(
         Schedule.of(builder, [row_loss], y=pred), built.memory[True], built.version, row_loss,
         layout.elements, layout.cols if labels else 0,
         constants[0] if constants and not loss.elementwise else None,
-        loss.ignore_index, loss.reduction, squares, factor, l2,
+        loss.ignore_index, loss.reduction, squares, factor, l2, by_element,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from fastnn._door.arrays import describe
 from fastnn._typing import Array
 from fastnn.optim import Optimizer
 from fastnn.safetensors import read_safetensors, save_safetensors
+from fastnn.training.accumulation import Accumulation
 from fastnn.training.carried import CarriedState
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["restore_trainer", "save_trainer"]
 
-_KEY, _CARRIED = "fastnn.trainer", "carried."
+_KEY, _CARRIED, _WAITING = "fastnn.trainer", "carried.", "waiting."
 
 
 def _model_arrays(model: Any) -> dict[str, Array]:
@@ -53,9 +54,12 @@ def save_trainer(trainer: Trainer, path: str | PathLike[str]) -> None:
         described = optimizer._describe()
         arrays = _model_arrays(trainer.model) | _optimizer_arrays(described.pop("state"))
         arrays |= {_CARRIED + name: state for name, state in trainer._carried.states.items()}
+        waiting = trainer._accumulation
+        arrays |= {_WAITING + parameter.name: a for parameter, a in waiting.sums.items()}
         rest = {
             "optimizer": described, "l2": trainer.l2, "l2_on": trainer.l2_on,
             "clip_norm": trainer.clip_norm, "clip_value": trainer.clip_value,
+            "accumulate": trainer.accumulate, "waiting": [waiting.total, waiting.count],
             "stateful": trainer.stateful, "rng": trainer.rng.bit_generator.state,
         }  # fmt: skip
         # numpy scalars among the hyper-parameters become Python's
@@ -77,8 +81,9 @@ def restore_trainer(
         state = dict(saved["optimizer"])
         made_by = state["optimizer"]
         options: dict[str, Any] = {"l2": float(saved["l2"])}
-        others = ("l2_on", "clip_norm", "clip_value", "stateful")
+        others = ("l2_on", "clip_norm", "clip_value", "accumulate", "stateful")
         options |= {name: saved[name] for name in others}
+        total, count = saved["waiting"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: expected what Trainer.save writes, got a description of the training that "
@@ -94,6 +99,12 @@ def restore_trainer(
     trainer = cls(model, loss, optimizer, comm=comm, **options)
     names = [name for name in tensors if trainer.stateful and name.startswith(_CARRIED)]
     carried = {name.removeprefix(_CARRIED): tensors.pop(name) for name in names}
+    waiting = {
+        parameter: tensors.pop(name)
+        for parameter in model.parameters()
+        if (name := _WAITING + parameter.name) in tensors
+        and (tensors[name].shape, tensors[name].dtype) == (parameter.shape, parameter.array.dtype)
+    }
     with model._built().lock, optimizer._lock:
         own = _model_arrays(model)
         states = optimizer._describe()["state"]
@@ -122,4 +133,6 @@ def restore_trainer(
         for name, array in own.items():
             array[...] = tensors[name]
         trainer._rng, trainer._carried = rng, CarriedState(carried)
+        trainer._accumulation = Accumulation(waiting, total, count)
+        trainer._note_how_to_step()
     return trainer
