@@ -155,7 +155,7 @@ class Trainer(settings.Trainer):
                 "element_weight: expected None with a loss in Python, got one; y may be a tuple "
                 "that holds it"
             )
-        arrays: dict[str, Array] = {}
+        arrays: dict[str, Any] = {}
         if lengths is not None:
             x, arrays["lengths"], _ = sequences(x, lengths)
         x, layer = self._samples(x), self._model
