@@ -33,7 +33,7 @@ LAYERS = {
         repr(layer): lambda layer=layer: mlp(layer)
         for layer in (
             fastnn.ReLU(), fastnn.LeakyReLU(0.2), fastnn.ELU(0.7), fastnn.Sigmoid(), fastnn.Tanh(),
-            fastnn.SiLU(),
+            fastnn.SiLU(), fastnn.SELU(), fastnn.Mish(), fastnn.Softplus(1.5),
             fastnn.GELU(), fastnn.GELU("tanh"), fastnn.Softmax(), fastnn.LogSoftmax(),
             fastnn.LayerNorm(4), fastnn.LayerNorm(4, elementwise_affine=False),
             fastnn.BatchNorm1d(4), fastnn.BatchNorm1d(4, affine=False),

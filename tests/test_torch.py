@@ -173,6 +173,7 @@ REFUSED = {
     "no statistics": (lambda: nn.BatchNorm1d(3, track_running_stats=False), ValueError, "track"),
     "padding": (lambda: nn.Embedding(3, 2, padding_idx=0), ValueError, "padding_idx"),
     "flatten": (lambda: nn.Flatten(0), ValueError, "start_dim"),
+    "softplus": (lambda: nn.Softplus(threshold=5), ValueError, "threshold"),
     "half": (lambda: nn.Linear(2, 2).half(), TypeError, r"float32 or float64.*module\.float\(\)"),
     "mixed": (lambda: nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).double()), ValueError,
               "one dtype, got float32, float64"),

@@ -15,12 +15,15 @@ from fastnn.analysis.backward import Pass, columns_of, expect_layer, inputs, unc
 from fastnn.layers.activation import (
     ELU,
     GELU,
+    SELU,
     LeakyReLU,
     LogSoftmax,
+    Mish,
     ReLU,
     Sigmoid,
     SiLU,
     Softmax,
+    Softplus,
     Tanh,
 )
 from fastnn.layers.base import Layer
@@ -33,6 +36,7 @@ from fastnn.layers.parameter import Parameter
 from fastnn.layers.shape import Flatten
 from fastnn.losses import resolve
 from fastnn.losses.loss import Loss
+from fastnn.reference.activation import SELU_ALPHA, SELU_SCALE
 
 __all__ = ["HessianProduct", "hessian_vector_product"]
 
@@ -453,9 +457,17 @@ def _relu(layer: Any, x: Vector) -> Three:
 
 
 def _elu(layer: ELU, x: Vector) -> Three:
-    bend = np.where(x > 0, 0.0, layer.alpha * np.exp(np.minimum(x, 0)))
-    slope = np.where(x > 0, 1.0, bend)
-    return np.where(x > 0, x, bend - layer.alpha), slope, bend
+    return _exponential(x, 1.0, layer.alpha)
+
+
+def _selu(layer: SELU, x: Vector) -> Three:
+    return _exponential(x, SELU_SCALE, SELU_SCALE * SELU_ALPHA)
+
+
+def _exponential(x: Vector, above: float, limit: float) -> Three:
+    bend = np.where(x > 0, 0.0, limit * np.exp(np.minimum(x, 0)))
+    slope = np.where(x > 0, above, bend)
+    return np.where(x > 0, above * x, bend - limit), slope, bend
 
 
 def _sigmoid_layer(layer: Layer, x: Vector) -> Three:
@@ -475,6 +487,17 @@ def _silu(layer: Layer, x: Vector) -> Three:
     return x * s, s + x * first, 2 * first + x * second
 
 
+def _mish(layer: Mish, x: Vector) -> Three:
+    t, s = np.tanh(np.logaddexp(0, x)), _sigmoid(x)
+    first = (1 - t * t) * s  # of t
+    return x * t, t + x * first, first * (2 + x * (1 - s - 2 * t * s))
+
+
+def _softplus(layer: Softplus, x: Vector) -> Three:
+    s = _sigmoid(layer.beta * x)
+    return np.logaddexp(0, layer.beta * x) / layer.beta, s, layer.beta * s * (1 - s)
+
+
 def _gelu(layer: GELU, x: Vector) -> Three:
     if layer.approximate == "none":
         cdf = 0.5 * (1 + np.vectorize(erf, otypes=[float])(x / sqrt(2)))
@@ -489,8 +512,8 @@ def _gelu(layer: GELU, x: Vector) -> Three:
 
 
 _ACTIVATIONS: dict[type[Layer], Callable[[Any, Vector], Three]] = {
-    ReLU: _relu, LeakyReLU: _relu, ELU: _elu, Sigmoid: _sigmoid_layer, Tanh: _tanh, SiLU: _silu,
-    GELU: _gelu,
+    ReLU: _relu, LeakyReLU: _relu, ELU: _elu, SELU: _selu, Sigmoid: _sigmoid_layer, Tanh: _tanh,
+    SiLU: _silu, Mish: _mish, Softplus: _softplus, GELU: _gelu,
 }  # fmt: skip
 
 _RULES: dict[type[Layer], Callable[[Any, Array, Vector, _Along], tuple[Vector, Vector, Back]]] = {

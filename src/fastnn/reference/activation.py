@@ -54,17 +54,17 @@ def elu_backward(dy: Array, y: Array, alpha: float = 1.0) -> Array:
 
 
 # The two numbers of SELU, which keep mean 0 and variance 1 from layer to layer.
-_SCALE, _ALPHA = 1.0507009873554804934, 1.6732632423543772848
+SELU_SCALE, SELU_ALPHA = 1.0507009873554804934, 1.6732632423543772848
 
 
 def selu_forward(x: Array) -> Array:
     """scale x where x > 0, else scale alpha (e^x - 1) (Klambauer et al. 2017)."""
-    return _SCALE * elu_forward(x, _ALPHA)
+    return SELU_SCALE * elu_forward(x, SELU_ALPHA)
 
 
 def selu_backward(dy: Array, y: Array) -> Array:
     """scale dy where y > 0, else dy (y + scale alpha), which is dy scale alpha e^x."""
-    return np.where(y > 0, _SCALE * dy, dy * (y + _SCALE * _ALPHA))
+    return np.where(y > 0, SELU_SCALE * dy, dy * (y + SELU_SCALE * SELU_ALPHA))
 
 
 def sigmoid_forward(x: Array) -> Array:

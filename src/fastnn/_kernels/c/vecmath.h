@@ -246,8 +246,9 @@ INLINE vec FN(vmish)(vec x) {
     vec z = FN(max)(VEC(FASTNN_DOUBLE ? -760 : -110), x);
     vec n, w, d, e = FN(mish_terms)(FN(min)(VEC(20), z), &n, &w, &d);
     ivec negative = (ivec)(z < VEC(0));
-    vec part = FN(select)(negative, (VEC(1) + e) * (w * (w + VEC(1))), VEC(2)) / d;
-    vec factor = VEC(1) + (FN(select)(negative, e, VEC(0)) - part);
+    vec part = FN(select)(negative, w * (w + VEC(1)), VEC(2)) / d;
+    part += FN(select)(negative, part * e - e, VEC(0));
+    vec factor = VEC(1) - part;
     return FN(scale)(z * factor, FN(min)(n, VEC(0)));
 }
 INLINE vec FN(vmish_slope)(vec x) {
