@@ -209,8 +209,6 @@ class Optimizer(torch.optim.Optimizer):
             part.steps.fill_(part.optimizer.t)
             if part.changed():
                 self.state.update(part.states())
-            # autograd is to notice
-            torch.autograd.graph.increment_version([parameter for _, parameter in part.places])
         return loss
 
     def _together(self, ready: list[tuple[_Part, list[Any]]]) -> list[tuple[_Part, list[Any]]]:
