@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from fastnn import layers
 from fastnn.torch._torch import torch
 
-nn = torch.nn
+nn: Any = torch.nn
 
 
 class Residual(nn.Sequential):
@@ -15,7 +15,7 @@ class Residual(nn.Sequential):
 
     def forward(self, x: Any) -> Any:
         """Return the input and the output of the modules, added."""
-        return x + super().forward(x)  # type: ignore[no-untyped-call]
+        return x + super().forward(x)
 
 
 class Concat(nn.Sequential):
@@ -41,7 +41,7 @@ class LSTM(nn.LSTM):
         super().__init__(**options)
         self.return_sequences = return_sequences
 
-    def forward(self, x: Any) -> Any:  # type: ignore[override]
+    def forward(self, x: Any) -> Any:
         """Return (batch, time, features), or (batch, features) of each direction's last step."""
         y, (h, _) = super().forward(x)
         return y if self.return_sequences else torch.cat([*h[-1 - self.bidirectional :]], -1)
@@ -58,12 +58,12 @@ class Kind(NamedTuple):
     """
 
     ours: type[layers.Layer]
-    theirs: type[nn.Module]
+    theirs: type[Any]
     required: dict[str, Any]
 
 
 # Modules that are not those of a layer's name in torch.nn.
-_MODULES: dict[str, type[nn.Module]] = {"Concat": Concat, "LSTM": LSTM, "Residual": Residual}
+_MODULES: dict[str, type[Any]] = {"Concat": Concat, "LSTM": LSTM, "Residual": Residual}
 
 _REQUIRED: dict[str, dict[str, Any]] = {
     "BatchNorm1d": {"track_running_stats": True},

@@ -259,7 +259,8 @@ class Optimizer(torch.optim.Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        states, self.state, self._parts = self.state, type(self.state)(dict), []
+        states: Any = self.__dict__["state"]
+        self.state, self._parts = type(states)(dict), []
         counts: dict[int, list[tuple[int, Any]]] = {}
         for g, group in enumerate(self.param_groups):
             for name in self._names:
