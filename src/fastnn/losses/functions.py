@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 from numpy.typing import ArrayLike
 
@@ -19,6 +19,17 @@ __all__ = [
 ]
 
 
+@overload
+def mse(
+    pred: ArrayLike,
+    target: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = ...,
+    element_weight: ArrayLike | None = ...,
+    reduction: str = ...,
+) -> tuple[float, Array]: ...
+@overload
+def mse(*, reduction: str = ...) -> Loss: ...
 def mse(
     pred: ArrayLike | None = None,
     target: ArrayLike | None = None,
@@ -26,7 +37,7 @@ def mse(
     sample_weight: ArrayLike | None = None,
     element_weight: ArrayLike | None = None,
     reduction: str = "mean",
-) -> Any:
+) -> Loss | tuple[float, Array]:
     """Mean squared error: ℓ = (pred - target)².
 
     Parameters
@@ -58,6 +69,17 @@ def mse(
     return _applied(loss, pred, target, sample_weight, element_weight)
 
 
+@overload
+def l1(
+    pred: ArrayLike,
+    target: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = ...,
+    element_weight: ArrayLike | None = ...,
+    reduction: str = ...,
+) -> tuple[float, Array]: ...
+@overload
+def l1(*, reduction: str = ...) -> Loss: ...
 def l1(
     pred: ArrayLike | None = None,
     target: ArrayLike | None = None,
@@ -65,7 +87,7 @@ def l1(
     sample_weight: ArrayLike | None = None,
     element_weight: ArrayLike | None = None,
     reduction: str = "mean",
-) -> Any:
+) -> Loss | tuple[float, Array]:
     """Mean absolute error: ℓ = |pred - target|, with gradient 0 where they are equal.
 
     Parameters
@@ -97,6 +119,18 @@ def l1(
     return _applied(loss, pred, target, sample_weight, element_weight)
 
 
+@overload
+def huber(
+    pred: ArrayLike,
+    target: ArrayLike,
+    delta: float = ...,
+    *,
+    sample_weight: ArrayLike | None = ...,
+    element_weight: ArrayLike | None = ...,
+    reduction: str = ...,
+) -> tuple[float, Array]: ...
+@overload
+def huber(*, delta: float = ..., reduction: str = ...) -> Loss: ...
 def huber(
     pred: ArrayLike | None = None,
     target: ArrayLike | None = None,
@@ -105,7 +139,7 @@ def huber(
     sample_weight: ArrayLike | None = None,
     element_weight: ArrayLike | None = None,
     reduction: str = "mean",
-) -> Any:
+) -> Loss | tuple[float, Array]:
     """Huber's loss: ℓ = e² / 2 where the error |e| <= delta, else delta (|e| - delta / 2).
 
     Huber 1964, Robust estimation of a location parameter.
@@ -141,6 +175,17 @@ def huber(
     return _applied(loss, pred, target, sample_weight, element_weight)
 
 
+@overload
+def poisson_nll(
+    log_rate: ArrayLike,
+    target: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = ...,
+    element_weight: ArrayLike | None = ...,
+    reduction: str = ...,
+) -> tuple[float, Array]: ...
+@overload
+def poisson_nll(*, reduction: str = ...) -> Loss: ...
 def poisson_nll(
     log_rate: ArrayLike | None = None,
     target: ArrayLike | None = None,
@@ -148,7 +193,7 @@ def poisson_nll(
     sample_weight: ArrayLike | None = None,
     element_weight: ArrayLike | None = None,
     reduction: str = "mean",
-) -> Any:
+) -> Loss | tuple[float, Array]:
     """Negative log likelihood of counts: ℓ = e^log_rate - target · log_rate.
 
     The term log(target!), which no prediction changes, is left out.
@@ -183,6 +228,17 @@ def poisson_nll(
     return _applied(loss, log_rate, target, sample_weight, element_weight)
 
 
+@overload
+def gaussian_nll(
+    pred: ArrayLike,
+    target: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = ...,
+    element_weight: ArrayLike | None = ...,
+    reduction: str = ...,
+) -> tuple[float, Array]: ...
+@overload
+def gaussian_nll(*, reduction: str = ...) -> Loss: ...
 def gaussian_nll(
     pred: ArrayLike | None = None,
     target: ArrayLike | None = None,
@@ -190,7 +246,7 @@ def gaussian_nll(
     sample_weight: ArrayLike | None = None,
     element_weight: ArrayLike | None = None,
     reduction: str = "mean",
-) -> Any:
+) -> Loss | tuple[float, Array]:
     """Negative log likelihood of a normal distribution: ℓ = (v + (m - target)² e^-v) / 2.
 
     A model predicts the mean m and v, the logarithm of the variance, of each output. The constant
@@ -228,6 +284,18 @@ def gaussian_nll(
     return _applied(loss, pred, target, sample_weight, element_weight)
 
 
+@overload
+def quantile(
+    pred: ArrayLike,
+    target: ArrayLike,
+    quantiles: ArrayLike | None = ...,
+    *,
+    sample_weight: ArrayLike | None = ...,
+    element_weight: ArrayLike | None = ...,
+    reduction: str = ...,
+) -> tuple[float, Array]: ...
+@overload
+def quantile(*, quantiles: ArrayLike | None = ..., reduction: str = ...) -> Loss: ...
 def quantile(
     pred: ArrayLike | None = None,
     target: ArrayLike | None = None,
@@ -236,7 +304,7 @@ def quantile(
     sample_weight: ArrayLike | None = None,
     element_weight: ArrayLike | None = None,
     reduction: str = "mean",
-) -> Any:
+) -> Loss | tuple[float, Array]:
     """Pinball loss: ℓ = max(q e, (q - 1) e), e = target - pred, least at the quantile q.
 
     A model predicts several quantiles of each output. The gradient is 0 where they are met.
@@ -277,6 +345,25 @@ def quantile(
     return _applied(loss, pred, target, sample_weight, element_weight)
 
 
+@overload
+def cross_entropy(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    label_smoothing: float = ...,
+    class_weight: ArrayLike | None = ...,
+    ignore_index: int | None = ...,
+    *,
+    sample_weight: ArrayLike | None = ...,
+    reduction: str = ...,
+) -> tuple[float, Array]: ...
+@overload
+def cross_entropy(
+    *,
+    label_smoothing: float = ...,
+    class_weight: ArrayLike | None = ...,
+    ignore_index: int | None = ...,
+    reduction: str = ...,
+) -> Loss: ...
 def cross_entropy(
     logits: ArrayLike | None = None,
     labels: ArrayLike | None = None,
@@ -286,7 +373,7 @@ def cross_entropy(
     *,
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
-) -> Any:
+) -> Loss | tuple[float, Array]:
     """Cross entropy of the softmax: ℓ = -Σ c t log softmax(logits), a mean over rows.
 
     t is 1 for the label and 0 for other classes, or the given probabilities, and then smoothed; c
@@ -334,6 +421,17 @@ def cross_entropy(
     return _applied(loss, logits, labels, sample_weight)
 
 
+@overload
+def binary_cross_entropy_with_logits(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = ...,
+    element_weight: ArrayLike | None = ...,
+    reduction: str = ...,
+) -> tuple[float, Array]: ...
+@overload
+def binary_cross_entropy_with_logits(*, reduction: str = ...) -> Loss: ...
 def binary_cross_entropy_with_logits(
     logits: ArrayLike | None = None,
     target: ArrayLike | None = None,
@@ -341,7 +439,7 @@ def binary_cross_entropy_with_logits(
     sample_weight: ArrayLike | None = None,
     element_weight: ArrayLike | None = None,
     reduction: str = "mean",
-) -> Any:
+) -> Loss | tuple[float, Array]:
     """Cross entropy of the sigmoid: ℓ = -t log s - (1 - t) log(1 - s), s = sigmoid(logits).
 
     The target t is a probability in [0, 1], or a class, 0 or 1.
