@@ -28,7 +28,7 @@ MOMENTUM = {"SGD": {"momentum": 0.9}}
 RULES = {  # name: arguments that mean the same to all libraries
     name: {"lr": 1e-3} | MOMENTUM.get(name, {})
     for name in optim.__all__
-    if name != "Optimizer"
+    if hasattr(getattr(optim, name), "step") and name != "Optimizer"
 }
 WHOLE_ARRAYS = ("LAMB",)  # takes more than one pass, for it needs the norms of whole arrays
 STATE_TARGETS = {"bfloat16": 1.3, "int8": 1.5}  # gain where memory is the limit

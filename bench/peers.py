@@ -92,7 +92,8 @@ class FastNN(Peer):
 
     def kernels(self, x, y, n):
         """Take n steps in one call, as `fit` does: kernels, and copies of the minibatch."""
-        self.trainer._steps((x, y, None), np.tile(np.arange(len(x)), n), len(x), n)
+        rows = np.tile(np.arange(len(x)), n)
+        self.trainer._steps(self.trainer._data(x, y), rows, len(x), n)
 
 
 class NumPy(Peer):
