@@ -33,7 +33,7 @@ LAYERS = {
         repr(layer): lambda layer=layer: mlp(layer)
         for layer in (
             fastnn.ReLU(), fastnn.LeakyReLU(0.2), fastnn.ELU(0.7), fastnn.Sigmoid(), fastnn.Tanh(),
-            fastnn.SiLU(),
+            fastnn.SiLU(), fastnn.SELU(), fastnn.Mish(),
             fastnn.GELU(), fastnn.GELU("tanh"), fastnn.Softmax(), fastnn.LogSoftmax(),
             fastnn.LayerNorm(4), fastnn.LayerNorm(4, elementwise_affine=False),
             fastnn.BatchNorm1d(4), fastnn.BatchNorm1d(4, affine=False),
@@ -61,6 +61,8 @@ LOSSES = {
     "huber": (losses.resolve("huber"), 3 * TARGET),
     "l1": ("l1", TARGET),
     "binary": ("binary_cross_entropy_with_logits", RNG.uniform(size=(6, 2))),
+    "quantile": (losses.quantile(quantiles=[0.2, 0.7]), TARGET[:, :1]),
+    "poisson": ("poisson_nll", RNG.integers(0, 4, (6, 2))),
     "labels": ("cross_entropy", LABELS),
     "probabilities": ("cross_entropy", RNG.dirichlet([1, 2], 6)),
 }
@@ -138,6 +140,10 @@ def test_options_of_the_loss(options):
 @pytest.mark.parametrize("name", WITHOUT_FORMULA)
 def test_others_by_differences(name):
     check(WITHOUT_FORMULA[name](), "mse", TARGET, exact=False)
+
+
+def test_a_loss_without_a_formula():
+    check(mlp(fastnn.Tanh()), "gaussian_nll", TARGET[:, :1], exact=False)
 
 
 def test_a_loss_in_python():

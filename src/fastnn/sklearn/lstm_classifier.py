@@ -58,8 +58,8 @@ class LSTMClassifier(Classifier, Recurrent):
     class_weight : dict, list of dict or "balanced", default=None
         Weights of the classes, which multiply `sample_weight`.
     loss : Loss or callable, default=None
-        Instead of the log loss, such as ``losses.resolve(partial(losses.cross_entropy,
-        label_smoothing=0.1))`` for more than two classes.
+        Instead of the log loss, such as ``losses.cross_entropy(label_smoothing=0.1)`` for more than
+        two classes.
     optimizer : str, class or callable, default=None
         Instead of the solver's: a name or class of :mod:`fastnn.optim`, with the rate
         `learning_rate_init`, or ``optimizer(parameters) -> Optimizer``.

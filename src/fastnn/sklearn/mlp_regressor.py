@@ -20,7 +20,8 @@ class MLPRegressor(Regressor, Perceptron):
     ----------
     loss : {"squared_error", "poisson", "absolute_error"}, Loss or callable, default="squared_error"
         Or anything that `Trainer` takes: the name of a loss of :mod:`fastnn.losses`, one with
-        options, or ``loss(pred, target) -> (loss, gradient)``.
+        options, or ``loss(pred, target) -> (loss, gradient)``. ``losses.quantile(quantiles=[0.1,
+        0.9])`` predicts several quantiles at once, "gaussian_nll" means and variances.
     hidden_layer_sizes : array-like of int, default=(100,)
         Units of each hidden layer.
     activation : str, layer, or list of these, default="relu"

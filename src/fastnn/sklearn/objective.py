@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,14 +47,14 @@ class Criterion(NamedTuple):
 def criterion(loss: Any, outputs: int) -> Criterion:
     """Return the criterion of that name, or for a loss of `fastnn.losses` or a callable."""
     if loss == "squared_error":
-        return Criterion(losses.resolve(partial(losses.mse, reduction="sum")), 0.5, outputs)
+        return Criterion(losses.resolve(losses.mse(reduction="sum")), 0.5, outputs)
     if loss == "poisson":
         return Criterion(half_poisson_deviance)
     if loss == "log_loss":
         return Criterion(losses.resolve("cross_entropy"))
     if loss == "binary_log_loss":
-        function = losses.binary_cross_entropy_with_logits
-        return Criterion(losses.resolve(partial(function, reduction="sum")), 1.0)
+        of_logits = losses.binary_cross_entropy_with_logits(reduction="sum")
+        return Criterion(losses.resolve(of_logits), 1.0)
     names = {"absolute_error": "l1"}
     return Criterion(losses.resolve(names.get(loss, loss) if isinstance(loss, str) else loss))
 

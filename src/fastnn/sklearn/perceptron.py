@@ -31,7 +31,7 @@ class Perceptron(BaseNetwork):
     intercepts_: list[Array]
 
     def _make_network(self, X: Array, sizes: list[int]) -> Sequential:
-        units = [X.shape[1], *sizes, self.n_outputs_]
+        units = [X.shape[1], *sizes, self._units()]
         self.n_layers_ = len(units)
         values = initial_values(units, self.activation, self._random_state)
         network, dense = make_network(

@@ -37,7 +37,7 @@ class Recurrent(BaseNetwork):
                 parts.append(Dropout(rate))
             features = size * (1 + bool(self.bidirectional))
         seed = int(self._random_state.randint(2**31 - 1))
-        network = Sequential(*parts, Linear(features, self.n_outputs_), dtype=X.dtype, rng=seed)
+        network = Sequential(*parts, Linear(features, self._units()), dtype=X.dtype, rng=seed)
         network.build()
         return network
 

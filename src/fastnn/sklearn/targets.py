@@ -18,6 +18,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 
 from fastnn._door.numbers import number
 from fastnn._typing import Array
+from fastnn.losses.loss import Loss
 from fastnn.sklearn.base import STOCHASTIC, BaseNetwork
 from fastnn.sklearn.objective import Criterion, criterion
 
@@ -329,7 +330,7 @@ class Regressor(RegressorMixin, BaseNetwork):  # type: ignore[misc]
         -------
         float
         """
-        return float(self._outputs(self._row(x))[0, 0])
+        return float(self._centre(self._outputs(self._row(x)))[0, 0])
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> Any:
         X, y = self._validate(X, y, reset=reset, multi_output=True, y_numeric=True)
@@ -338,7 +339,27 @@ class Regressor(RegressorMixin, BaseNetwork):  # type: ignore[misc]
         return X, y
 
     def _out_activation(self) -> str:
-        return "exp" if isinstance(self.loss, str) and self.loss == "poisson" else "identity"
+        loss = self._criterion().loss
+        counts = self.loss == "poisson" or getattr(loss, "name", "") == "poisson_nll"
+        return "exp" if counts else "identity"
+
+    def _units(self) -> int:
+        """Several quantiles, or mean and variance, for each output."""
+        loss = self._criterion().loss
+        if not isinstance(loss, Loss):
+            return int(self.n_outputs_)
+        each = {"quantiles": len(loss.quantiles), "moments": 2}.get(loss.target, 1)
+        return int(self.n_outputs_) * each
+
+    def _centre(self, outputs: Array) -> Array:
+        """Return one number for each output: the mean, or the quantile next to the median."""
+        loss = self._criterion().loss
+        if not isinstance(loss, Loss) or loss.target not in ("quantiles", "moments"):
+            return outputs
+        if loss.target == "moments":
+            return outputs[:, : self.n_outputs_]
+        middle = int(np.argmin(np.abs(np.array(loss.quantiles) - 0.5)))
+        return outputs[:, middle :: len(loss.quantiles)]
 
     def _criterion(self) -> Criterion:
         return criterion(self.loss, self.n_outputs_)
@@ -350,25 +371,59 @@ class Regressor(RegressorMixin, BaseNetwork):  # type: ignore[misc]
         outputs = self._outputs(X)
         if not np.isfinite(outputs).all():
             return np.nan
-        return float(r2_score(y, outputs, sample_weight=sample_weight))
+        return float(r2_score(y, self._centre(outputs), sample_weight=sample_weight))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R² of the predictions, of the quantile next to the median where there are several.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        float
+        """
+        centre = self._centre(self._outputs(self._inputs(X)))
+        return float(r2_score(y, centre, sample_weight=sample_weight))
 
     def _calibrate(self, held: Any) -> None:
         X, y, _, _ = held
-        self._residuals = np.sort(np.abs(y - self._outputs(X)), axis=0)
+        self._residuals = np.sort(np.abs(y - self._centre(self._outputs(X))), axis=0)
 
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: Any, return_std: bool = False) -> Any:
         """Return the prediction for each sample.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        return_std : bool, default=False
+            Whether to return the standard deviation too, which the loss "gaussian_nll" learns.
 
         Returns
         -------
-        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Of a loss with several quantiles (n_samples, n_quantiles), and an axis for several
+            outputs before it.
+        std : ndarray of the same shape
+            If asked for.
         """
-        outputs = self._outputs(self._inputs(X))
-        return outputs.ravel() if outputs.shape[1] == 1 else outputs
+        outputs, loss = self._outputs(self._inputs(X)), self._criterion().loss
+        kind = loss.target if isinstance(loss, Loss) else "values"
+        if return_std and kind != "moments":
+            raise ValueError(
+                f"return_std: expected loss='gaussian_nll' with it, got loss={self.loss!r}"
+            )
+        if kind == "quantiles":
+            outputs = outputs.reshape(len(outputs), self.n_outputs_, -1)
+            return outputs[:, 0] if self.n_outputs_ == 1 else outputs
+        centre = self._centre(outputs)
+        y = centre.ravel() if centre.shape[1] == 1 else centre
+        if not return_std:
+            return y
+        return y, np.exp(0.5 * outputs[:, self.n_outputs_ :]).reshape(y.shape)
 
     @available_if(_has_held_out)  # type: ignore[untyped-decorator]
     def predict_interval(self, X: Any, coverage: float = 0.9) -> tuple[Array, Array]:
@@ -400,6 +455,6 @@ class Regressor(RegressorMixin, BaseNetwork):  # type: ignore[misc]
                 f"coverage: expected at most {held / (held + 1):.3g} with {held} samples held out, "
                 f"got {coverage}; hold out more (validation_fraction)"
             )
-        outputs, half = self._outputs(self._inputs(X)), self._residuals[rank - 1]
-        lower, upper = outputs - half, outputs + half
-        return (lower.ravel(), upper.ravel()) if outputs.shape[1] == 1 else (lower, upper)
+        centre, half = self._centre(self._outputs(self._inputs(X))), self._residuals[rank - 1]
+        lower, upper = centre - half, centre + half
+        return (lower.ravel(), upper.ravel()) if centre.shape[1] == 1 else (lower, upper)
