@@ -7,6 +7,7 @@ import fastnn
 from fastnn import losses
 from fastnn.analysis import hessian_vector_product
 from fastnn.analysis.backward import Pass
+from fastnn.layers import activation
 
 RNG = np.random.default_rng(0)
 X, FEW = RNG.normal(size=(6, 3)), RNG.integers(0, 7, (6, 2))
@@ -33,7 +34,7 @@ LAYERS = {
         repr(layer): lambda layer=layer: mlp(layer)
         for layer in (
             fastnn.ReLU(), fastnn.LeakyReLU(0.2), fastnn.ELU(0.7), fastnn.Sigmoid(), fastnn.Tanh(),
-            fastnn.SiLU(), fastnn.SELU(), fastnn.Mish(),
+            fastnn.SiLU(), fastnn.SELU(), fastnn.Mish(), fastnn.Softplus(1.5),
             fastnn.GELU(), fastnn.GELU("tanh"), fastnn.Softmax(), fastnn.LogSoftmax(),
             fastnn.LayerNorm(4), fastnn.LayerNorm(4, elementwise_affine=False),
             fastnn.BatchNorm1d(4), fastnn.BatchNorm1d(4, affine=False),
@@ -89,6 +90,12 @@ def everything(model):
         [(p.array.tobytes(), p.grad_array.tobytes(), p._ready) for p in model.parameters()],
         {name: value.tobytes() for name, value in model.state_dict().items()},
     ]
+
+
+def test_every_activation_has_formulas():
+    """The table above names each, so that a new one is not forgotten."""
+    tested = {name.partition("(")[0] for name in LAYERS}
+    assert tested >= set(activation.__all__)
 
 
 def check(layers, loss, y, exact, rtol=1e-6, x=None):

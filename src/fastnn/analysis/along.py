@@ -25,6 +25,7 @@ from fastnn.layers.activation import (
     Sigmoid,
     SiLU,
     Softmax,
+    Softplus,
     Tanh,
 )
 from fastnn.layers.base import Layer
@@ -286,6 +287,13 @@ def _elu(layer: Any, x: Vector) -> Three:
     return np.where(x > 0, scale * x, bend - scale * alpha), slope, bend
 
 
+def _softplus(layer: Softplus, x: Vector) -> Three:
+    slope = sigmoid(layer.beta * x)
+    return (
+        np.logaddexp(0, layer.beta * x) / layer.beta, slope, layer.beta * slope * (1 - slope),
+    )  # fmt: skip
+
+
 def _mish(layer: Layer, x: Vector) -> Three:
     s, slope_s, _ = _sigmoid_layer(layer, x)
     t = np.tanh(np.logaddexp(0, x))
@@ -326,7 +334,7 @@ def _gelu(layer: GELU, x: Vector) -> Three:
 
 _ACTIVATIONS: dict[type[Layer], Callable[[Any, Vector], Three]] = {
     ReLU: _relu, LeakyReLU: _relu, ELU: _elu, Sigmoid: _sigmoid_layer, Tanh: _tanh, SiLU: _silu,
-    GELU: _gelu, SELU: _elu, Mish: _mish,
+    GELU: _gelu, SELU: _elu, Mish: _mish, Softplus: _softplus,
 }  # fmt: skip
 
 _RULES: dict[type[Layer], Callable[[Any, Array, Vector, Along], tuple[Vector, Vector, Back]]] = {
