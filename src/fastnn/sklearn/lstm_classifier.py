@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastnn.sklearn.classification import OnlineClassifier
 from fastnn.sklearn.recurrent import EXTRA, Recurrent
-from fastnn.sklearn.targets import Classifier
 
 __all__ = ["LSTMClassifier"]
 
 
-class LSTMClassifier(Classifier, Recurrent):
+class LSTMClassifier(OnlineClassifier, Recurrent):
     """Long short-term memory that reads sequences and tells their class.
 
     Parameters
@@ -113,7 +113,7 @@ class LSTMClassifier(Classifier, Recurrent):
     """
 
     _parameter_constraints = {  # noqa: RUF012
-        **Classifier._parameter_constraints, **EXTRA,
+        **OnlineClassifier._parameter_constraints, **EXTRA,
     }  # fmt: skip
 
     def __init__(

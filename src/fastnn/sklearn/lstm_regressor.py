@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn.sklearn.recurrent import EXTRA, Recurrent
-from fastnn.sklearn.targets import Regressor
+from fastnn.sklearn.regression import OnlineRegressor
 
 __all__ = ["LSTMRegressor"]
 
 
-class LSTMRegressor(Regressor, Recurrent):
+class LSTMRegressor(OnlineRegressor, Recurrent):
     """Long short-term memory that reads sequences and tells numbers.
 
     Parameters
@@ -109,7 +109,7 @@ class LSTMRegressor(Regressor, Recurrent):
     """
 
     _parameter_constraints = {  # noqa: RUF012
-        **Regressor._parameter_constraints, **EXTRA,
+        **OnlineRegressor._parameter_constraints, **EXTRA,
     }  # fmt: skip
 
     def __init__(

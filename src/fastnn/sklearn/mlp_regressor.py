@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn.sklearn.perceptron import Perceptron
-from fastnn.sklearn.targets import Regressor
+from fastnn.sklearn.regression import OnlineRegressor
 
 __all__ = ["MLPRegressor"]
 
 
-class MLPRegressor(Regressor, Perceptron):
+class MLPRegressor(OnlineRegressor, Perceptron):
     """Multi-layer perceptron that minimizes the squared error; drop-in for scikit-learn's.
 
     The first parameters, up to `max_fun`, are those of :class:`sklearn.neural_network.MLPRegressor`
@@ -114,7 +114,7 @@ class MLPRegressor(Regressor, Perceptron):
     """
 
     _parameter_constraints = {  # noqa: RUF012
-        **Perceptron._parameter_constraints, **Regressor._parameter_constraints,
+        **Perceptron._parameter_constraints, **OnlineRegressor._parameter_constraints,
     }  # fmt: skip
 
     def __init__(
