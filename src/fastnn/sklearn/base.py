@@ -41,7 +41,7 @@ PREDICTED = 4096
 class BaseNetwork(StochasticFit, BaseEstimator):  # type: ignore[misc]
     """Base of the estimators; use one of its subclasses."""
 
-    _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012
+    _parameter_constraints: dict[str, Any] = {  # noqa: RUF012
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
         "alpha": [Interval(Real, 0, None, closed="left")],
@@ -96,7 +96,7 @@ class BaseNetwork(StochasticFit, BaseEstimator):  # type: ignore[misc]
     def _out_activation(self) -> str:
         raise NotImplementedError
 
-    def _score(self, X: Array, y: Any, sample_weight: Any = None) -> float:
+    def _score(self, y: Array, outputs: Array, sample_weight: Any = None) -> float:
         raise NotImplementedError
 
     def _make_network(self, X: Array, sizes: list[int]) -> Sequential:
@@ -205,16 +205,16 @@ class BaseNetwork(StochasticFit, BaseEstimator):  # type: ignore[misc]
             self._trainer = None
             self._show_parameters()
 
-    def _running_trainer(self) -> Any:
-        """Return the trainer that goes on, or a new one."""
+    def _running_trainer(self, steps: int) -> Any:
+        """Return the trainer that goes on, or a new one for so many steps."""
         if self._trainer is None:
-            self._trainer, self._rate = self._make_trainer(), float(self.learning_rate_init)
+            self._trainer, self._rate = self._make_trainer(steps), float(self.learning_rate_init)
             if self._optimizer_state is not None:
                 self._trainer.optimizer.load_state_dict(self._optimizer_state)
                 self._rate, self._optimizer_state = self._trainer.optimizer.lr, None
         return self._trainer
 
-    def _make_trainer(self) -> Trainer:
+    def _make_trainer(self, steps: int) -> Trainer:
         parameters = self._network.parameters()
         rate = self.learning_rate_init if self.schedule is None else self.schedule
         optimizer: Optimizer
@@ -286,7 +286,11 @@ class BaseNetwork(StochasticFit, BaseEstimator):  # type: ignore[misc]
         members = getattr(self, "estimators_", None) if self.n_members > 1 else None
         if members:
             return np.asarray(np.mean([member._outputs(X) for member in members], axis=0))
-        return out_activation(self.out_activation_, self._raw(X))
+        return self._activated(self._raw(X))
+
+    def _activated(self, z: Array) -> Array:
+        """Return outputs from what is linear."""
+        return out_activation(self.out_activation_, z)
 
     def _shaped(self, X: Array) -> Array:
         """Return checked samples as the network reads them."""

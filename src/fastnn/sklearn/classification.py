@@ -114,8 +114,7 @@ class Classifier(ClassifierMixin, BaseNetwork):  # type: ignore[misc]
     def _by_class(self, slopes: Array) -> Array:
         return slopes if self.n_outputs_ > 1 else np.concatenate([-slopes, slopes], axis=1)
 
-    def _score(self, X: Array, y: Any, sample_weight: Any = None) -> float:
-        outputs = self._outputs(X)
+    def _score(self, y: Array, outputs: Array, sample_weight: Any = None) -> float:
         if not np.isfinite(outputs).all():
             return np.nan
         return float(accuracy_score(y, self._decide(outputs), sample_weight=sample_weight))

@@ -121,24 +121,26 @@ class Epochs:
         """Take the steps of one epoch and return its loss, the penalty included."""
         if not self.at_once:
             return self._one_by_one(order)
-        total = 0.0
+        total, used = 0.0, 0
         for start, rows, data in self.parts:
             part = order[start:] if rows < self.batch_size else order[: len(order) // rows * rows]
             if self.alpha:
                 self.trainer.l2 = self.alpha / rows
             loss = self.trainer._epoch(data, part, rows, True, bar)
             total += loss * (len(part) if self.criterion.factor is None else rows)
-        return total / len(order)
+            used += len(part)
+        return total / used
 
     def _one_by_one(self, order: Array) -> float:
-        total = 0.0
+        total, used = 0.0, 0
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
             if len(rows) < self.least:
                 continue
             weight = None if self.weight is None else self.weight[rows]
             total += self.step(self.x[rows], self.y[rows], weight) * len(rows)
-        return total / len(order)
+            used += len(rows)
+        return total / used
 
     def step(self, x: Array, y: Array, weight: Array | None) -> float:
         """Train on one batch; returns its loss, the penalty included."""

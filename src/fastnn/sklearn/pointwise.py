@@ -83,7 +83,7 @@ class Pointwise(BaseNetwork):
         self._take_over()
         if self._online is None or self._trainer is None:
             self._online = Epochs(
-                self._running_trainer(), self._criterion(), row, self._targets(y), None,
+                self._running_trainer(1), self._criterion(), row, self._targets(y), None,
                 self.alpha, 1,
             )  # fmt: skip
         self.loss_ = self._online.step(self._shaped(row), self._targets(y), None)

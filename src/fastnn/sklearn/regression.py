@@ -89,8 +89,7 @@ class Regressor(RegressorMixin, BaseNetwork):  # type: ignore[misc]
     def _targets(self, y: Array) -> Array:
         return np.ascontiguousarray(y, self._dtype)
 
-    def _score(self, X: Array, y: Any, sample_weight: Any = None) -> float:
-        outputs = self._outputs(X)
+    def _score(self, y: Array, outputs: Array, sample_weight: Any = None) -> float:
         if not np.isfinite(outputs).all():
             return np.nan
         return float(r2_score(y, self._centre(outputs), sample_weight=sample_weight))

@@ -22,6 +22,9 @@ __all__ = ["StochasticFit"]
 class StochasticFit:
     """Epochs, what is held out, when to stop, and rates that change; a part of `BaseNetwork`."""
 
+    _warns = True  # of batches that are too large, and of the last epoch
+    _takes_the_last = False  # of several epochs with the best score
+
     if TYPE_CHECKING:  # parameters and methods of the whole
         loss_: float
         t_: int
@@ -42,23 +45,24 @@ class StochasticFit:
             raise ValueError("partial_fit does not support early_stopping=True")
         if not incremental and self.warm_start != "continue":
             self._trainer = self._optimizer_state = self._online = None
-        trainer, held = self._running_trainer(), None
+        held = None
         if self.validation_data is not None or self.early_stopping:
             X, y, sample_weight, held = self._hold_out(X, y, sample_weight)
         samples = len(X)
         if self.batch_size == "auto":
             batch_size = min(200, samples)
         else:
-            if self.batch_size > samples:
+            if self.batch_size > samples and self._warns:
                 warnings.warn(
                     "Got `batch_size` less than 1 or larger than sample size. It is going to be "
                     "clipped",
                     stacklevel=4,
                 )
             batch_size = int(np.clip(self.batch_size, 1, samples))
+        trainer = self._running_trainer(self.max_iter * max(1, samples // batch_size))
         epochs = Epochs(
             trainer, self._criterion(), np.ascontiguousarray(self._shaped(X)), self._targets(y),
-            sample_weight, self.alpha, batch_size, 2 if self.normalization == "batch" else 1,
+            sample_weight, self.alpha, batch_size, self._least(batch_size),
         )  # fmt: skip
         callbacks, bar = CallbackList(self.callbacks, trainer), ProgressBar()
         if self.progress:
@@ -88,13 +92,13 @@ class StochasticFit:
                 self._set_rate()
                 callbacks.on_epoch_end(epoch, logs)
                 bar.epoch_end(epoch, logs)
-                if self._no_improvement_count > self.n_iter_no_change:
+                if self._is_stuck():
                     if self._stops():
                         break
                     self._no_improvement_count = 0
                 if incremental or trainer.stop_training:
                     break
-                if self.n_iter_ == self.max_iter:
+                if self.n_iter_ == self.max_iter and self._warns:
                     warnings.warn(
                         f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and "
                         "the optimization hasn't converged yet.",
@@ -144,6 +148,10 @@ class StochasticFit:
         held = np.ascontiguousarray(X_val), self._labels(y_val), self._targets(y_val), weight
         return *train, held
 
+    def _least(self, batch_size: int) -> int:
+        """Return how many samples a batch must have."""
+        return 2 if self.normalization == "batch" else 1
+
     def _labels(self, y: Array) -> Array:
         """Return targets as `_score` takes them."""
         return y
@@ -161,15 +169,15 @@ class StochasticFit:
         self.validation_loss_curve_.append(loss)
         if not self.early_stopping:
             return {"val_loss": loss}
-        score = self._measure(X, y, weight)
+        score = self._measure(X, y, pred, weight)
         self.validation_scores_.append(score)
         if self.verbose:
             print(f"Validation score: {score:f}")
         return {"val_loss": loss, "val_score": score}
 
-    def _measure(self, X: Array, y: Array, weight: Array | None) -> float:
+    def _measure(self, X: Array, y: Array, pred: Array, weight: Array | None) -> float:
         if isinstance(self.early_stopping, (bool, np.bool_)):
-            return float(self._score(X, y, sample_weight=weight))
+            return float(self._score(y, self._activated(pred), weight))
 
         scorer = check_scoring(self, scoring=self.early_stopping)
         names = self.__dict__.pop("feature_names_in_", None)  # which X has no more
@@ -187,7 +195,9 @@ class StochasticFit:
                 self._no_improvement_count += 1
             else:
                 self._no_improvement_count = 0
-            if score > self.best_validation_score_:
+            if score > self.best_validation_score_ or (
+                self._takes_the_last and score == self.best_validation_score_
+            ):
                 self.best_validation_score_ = score
                 return True
             return False
@@ -209,6 +219,9 @@ class StochasticFit:
         if self._scales_rate("invscaling"):
             self._rate = float(self.learning_rate_init) / (self.t_ + 1) ** self.power_t
             self._trainer.optimizer.lr = self._rate
+
+    def _is_stuck(self) -> bool:
+        return bool(self._no_improvement_count > self.n_iter_no_change)
 
     def _stops(self) -> bool:
         """Decide whether to end, or to go on with a lower rate."""
