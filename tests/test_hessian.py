@@ -7,6 +7,7 @@ import fastnn
 from fastnn import losses
 from fastnn.analysis import hessian_vector_product
 from fastnn.analysis.backward import Pass
+from fastnn.layers import activation
 
 RNG = np.random.default_rng(0)
 X, FEW = RNG.normal(size=(6, 3)), RNG.integers(0, 7, (6, 2))
@@ -61,6 +62,8 @@ LOSSES = {
     "huber": (losses.resolve("huber"), 3 * TARGET),
     "l1": ("l1", TARGET),
     "binary": ("binary_cross_entropy_with_logits", RNG.uniform(size=(6, 2))),
+    "quantile": (losses.quantile(quantiles=[0.2, 0.7]), TARGET[:, :1]),
+    "poisson": ("poisson_nll", RNG.integers(0, 4, (6, 2))),
     "labels": ("cross_entropy", LABELS),
     "probabilities": ("cross_entropy", RNG.dirichlet([1, 2], 6)),
 }
@@ -87,6 +90,12 @@ def everything(model):
         [(p.array.tobytes(), p.grad_array.tobytes(), p._ready) for p in model.parameters()],
         {name: value.tobytes() for name, value in model.state_dict().items()},
     ]
+
+
+def test_every_activation_has_formulas():
+    """The table above names each, so that a new one is not forgotten."""
+    tested = {name.partition("(")[0] for name in LAYERS}
+    assert tested >= set(activation.__all__)
 
 
 def check(layers, loss, y, exact, rtol=1e-6, x=None):
@@ -138,6 +147,10 @@ def test_options_of_the_loss(options):
 @pytest.mark.parametrize("name", WITHOUT_FORMULA)
 def test_others_by_differences(name):
     check(WITHOUT_FORMULA[name](), "mse", TARGET, exact=False)
+
+
+def test_a_loss_without_a_formula():
+    check(mlp(fastnn.Tanh()), "gaussian_nll", TARGET[:, :1], exact=False)
 
 
 def test_a_loss_in_python():

@@ -17,6 +17,7 @@ ALL = [
     schedules.linear(0.1, 0.9, 50),
     schedules.polynomial_decay(0.1, 50, 0.01, 2),
     schedules.cosine_decay(0.1, 50, 0.01),
+    schedules.cosine_cycles(0.1, 50, 3),
     schedules.warmup(schedules.cosine_decay(0.1, 50), 20),
     schedules.cyclic(0.01, 0.1, 7, 13),
     schedules.one_cycle(0.1, 60),
@@ -72,6 +73,10 @@ def test_formulas():
     assert schedules.inverse_time_decay(0.5, 0.1)(10) == 0.25
     assert schedules.polynomial_decay(1, 10, 0.2, 3)(5) == pytest.approx(0.2 + 0.8 / 8)
     assert schedules.cosine_decay(1, 10, 0.2)(5) == pytest.approx(0.6)
+    cycles = schedules.cosine_cycles(3, 70, 3)
+    for ends in (0, 10, 30, 70):  # each twice as long as the one before
+        assert cycles(ends) == pytest.approx(0, abs=1e-12)
+    assert cycles(10 * (2**1.5 - 1)) == pytest.approx(3)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +86,7 @@ def test_formulas():
         (schedules.polynomial_decay(0.3, 9, 0.1, 2), 0.1),
         (schedules.cosine_decay(0.3, 9, 0.1), 0.1),
         (schedules.one_cycle(0.5, 10, div_factor=5, final_div_factor=10), 0.01),
+        (schedules.cosine_cycles(0.5, 9), 0),
     ],
 )
 def test_end_value_is_exact_and_held(schedule, end):
@@ -199,6 +205,8 @@ def test_momentum_of_one_cycle_against_torch():
         ("linear", {"start": 1, "end": 0, "steps": 0}, "steps"),
         ("polynomial_decay", {"initial": 1, "steps": 5, "power": -1}, "power"),
         ("cosine_decay", {"initial": 1, "steps": -5}, "steps"),
+        ("cosine_cycles", {"peak": 1, "steps": 0}, "steps"),
+        ("cosine_cycles", {"peak": 1, "steps": 5, "cycles": 0}, "cycles"),
         ("warmup", {"schedule": schedules.constant(1), "steps": -1}, "steps"),
         ("cyclic", {"base": 0, "peak": 1, "step_size_up": 0}, "step_size_up"),
         ("cyclic", {"base": 0, "peak": 1, "step_size_up": 2, "mode": "square"}, "mode"),

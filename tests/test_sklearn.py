@@ -17,7 +17,14 @@ from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
 from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 
-from fastnn.sklearn import LSTMClassifier, LSTMRegressor, MLPClassifier, MLPRegressor  # noqa: E402
+from fastnn.sklearn import (  # noqa: E402
+    LSTMClassifier,
+    LSTMRegressor,
+    MLPClassifier,
+    MLPRegressor,
+    TabularClassifier,
+    TabularRegressor,
+)
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning",
@@ -293,15 +300,24 @@ def test_the_first_parameters_are_those_of_scikit_learn():
         assert defaults.items() <= ours().get_params().items()
 
 
+WEIGHTS = {  # medians and the part that is held out know nothing of them
+    f"check_sample_weight_equivalence_on_{kind}_data": "a weight is no repeated sample"
+    for kind in ("dense", "sparse")
+}
+
+
 @parametrize_with_checks(
     [
+        TabularClassifier((16, 16), max_iter=60, random_state=0),
+        TabularRegressor((16, 16), max_iter=60, random_state=0),
         MLPClassifier(max_iter=100),
         MLPRegressor(max_iter=100),
         LSTMClassifier((8,), max_iter=100, learning_rate_init=0.02, random_state=0),
         LSTMRegressor(
             hidden_layer_sizes=(16,), max_iter=200, learning_rate_init=0.02, random_state=0
         ),
-    ]
+    ],
+    expected_failed_checks=lambda model: WEIGHTS if "Tabular" in type(model).__name__ else {},
 )
 def test_the_checks_of_scikit_learn(estimator, check):
     with warnings.catch_warnings(action="ignore"):

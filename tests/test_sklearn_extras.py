@@ -109,6 +109,32 @@ def test_any_loss_optimizer_and_schedule():
     assert curve[9] < 0.96 * curve[2]
 
 
+def test_quantiles_counts_and_variances():
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (600, 1))
+    y = 2 * x[:, 0] + rng.normal(size=600) * np.exp(x[:, 0])
+    options = {"hidden_layer_sizes": (8,), "max_iter": 80, "learning_rate_init": 0.02}
+    model = regressor(loss=losses.quantile(quantiles=[0.1, 0.5, 0.9]), **options).fit(x, y)
+    found = model.predict(x)
+    assert found.shape == (600, 3)
+    assert (y[:, None] < found).mean(0) == pytest.approx([0.1, 0.5, 0.9], abs=0.03)
+    assert 0.3 < model.score(x, y) < 1
+    model = regressor(loss=losses.quantile(quantiles=[0.1, 0.9]), **options)
+    assert model.fit(x, np.c_[y, y, -y]).predict(x).shape == (600, 3, 2)
+    model = regressor(loss="gaussian_nll", early_stopping=True, **options).fit(x, y)
+    mean, std = model.predict(x, return_std=True)
+    np.testing.assert_array_equal(model.predict(x), mean)
+    assert mean.shape == std.shape == (600,)
+    assert np.corrcoef(std, np.exp(x[:, 0]))[0, 1] > 0.95
+    assert np.mean(((y - mean) / std) ** 2) == pytest.approx(1, abs=0.15)
+    with pytest.raises(ValueError, match="return_std"):
+        regressor().fit(x, y).predict(x, return_std=True)
+    counts = rng.poisson(np.exp(1 + x[:, 0]))
+    model = regressor(loss="poisson_nll", **options).fit(x, counts)
+    np.testing.assert_allclose(model.predict(x), np.exp(1 + x[:, 0]), rtol=0.2)
+    assert model.out_activation_ == "exp"
+
+
 def test_validation_data_and_any_metric():
     train, held, y, y_held = train_test_split(SAMPLES, Y, random_state=0)
     model = regressor(validation_data=(held, y_held)).fit(train, y)

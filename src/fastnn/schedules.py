@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
-    "Schedule", "constant", "cosine_decay", "cyclic", "exponential_decay", "inverse_time_decay",
-    "linear", "one_cycle", "piecewise_constant", "polynomial_decay", "step_decay", "warmup",
+    "Schedule", "constant", "cosine_cycles", "cosine_decay", "cyclic", "exponential_decay",
+    "inverse_time_decay", "linear", "one_cycle", "piecewise_constant", "polynomial_decay",
+    "step_decay", "warmup",
 ]
 
 
@@ -304,6 +305,46 @@ def cosine_decay(initial: float, steps: int, final: float = 0.0) -> Schedule:
 
 def _cosine_decay(t: float, initial: float, steps: int, final: float) -> float:
     return final if t >= steps else _half_wave(initial, final, t / steps)
+
+
+def cosine_cycles(peak: float, steps: int, cycles: int = 4) -> Schedule:
+    r"""Rise from 0 and fall back to it several times, each time for twice as long, then hold 0.
+
+    .. math:: f(t) = \frac{peak}{2} (1 - \cos(2 \pi \log_2(1 + (2^{cycles} - 1)\, t / steps)))
+
+    Parameters
+    ----------
+    peak : float
+        The value at the top of each cycle.
+    steps : int
+        Length of all cycles together, at least 1.
+    cycles : int
+        At least 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type or out of range.
+
+    Notes
+    -----
+    Holzmüller, Grinsztajn & Steinwart 2024, Better by default (arXiv 2407.04491), "coslog".
+
+    Examples
+    --------
+    >>> from fastnn import schedules
+    >>> [round(schedules.cosine_cycles(1.0, steps=15)(step), 4) for step in (0, 1, 2, 3, 15)]
+    [0.0, 0.0, 0.9304, 0.0, 0.0]
+    """
+    peak, steps = any_number("peak", peak), positive("steps", steps)
+    return Schedule(_cosine_cycles, (peak, steps, positive("cycles", cycles)))
+
+
+def _cosine_cycles(t: float, peak: float, steps: int, cycles: int) -> float:
+    if t >= steps:
+        return 0.0
+    done = math.log2(1 + (2**cycles - 1) * t / steps)
+    return peak * (1 - math.cos(2 * math.pi * done)) / 2
 
 
 def _half_wave(start: float, end: float, fraction: float) -> float:

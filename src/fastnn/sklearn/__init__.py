@@ -16,8 +16,17 @@ from fastnn.sklearn.lstm_classifier import LSTMClassifier
 from fastnn.sklearn.lstm_regressor import LSTMRegressor
 from fastnn.sklearn.mlp_classifier import MLPClassifier
 from fastnn.sklearn.mlp_regressor import MLPRegressor
+from fastnn.sklearn.tabular_classifier import TabularClassifier
+from fastnn.sklearn.tabular_regressor import TabularRegressor
 
-__all__ = ["LSTMClassifier", "LSTMRegressor", "MLPClassifier", "MLPRegressor"]
+__all__ = [
+    "LSTMClassifier",
+    "LSTMRegressor",
+    "MLPClassifier",
+    "MLPRegressor",
+    "TabularClassifier",
+    "TabularRegressor",
+]
 
 
 def __dir__() -> list[str]:

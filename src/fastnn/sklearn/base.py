@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator, clone, is_classifier
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from fastnn import optim
-from fastnn._door.arrays import describe
 from fastnn._typing import Array
-from fastnn.analysis import jacobian
-from fastnn.callbacks import CallbackList
 from fastnn.layers import Sequential
 from fastnn.optim.base import Optimizer
 from fastnn.optim.minimize import _made
 from fastnn.sklearn.objective import Criterion, Epochs, minimize_lbfgs
+from fastnn.sklearn.stochastic import StochasticFit
 from fastnn.training import Trainer
-from fastnn.training.progress import ProgressBar
 
 try:
     from sklearn.utils.validation import validate_data
@@ -38,17 +31,17 @@ except ImportError:  # before scikit-learn 1.6
         return estimator._validate_data(*arrays, **options)
 
 
-__all__ = ["STOCHASTIC", "BaseNetwork", "validate_data"]
+__all__ = ["STOCHASTIC", "BaseNetwork", "is_stochastic", "out_activation"]
 
 STOCHASTIC = ("sgd", "adam")
 # Rows that are predicted at a time.
 PREDICTED = 4096
 
 
-class BaseNetwork(BaseEstimator):  # type: ignore[misc]
+class BaseNetwork(StochasticFit, BaseEstimator):  # type: ignore[misc]
     """Base of the estimators; use one of its subclasses."""
 
-    _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012
+    _parameter_constraints: dict[str, Any] = {  # noqa: RUF012
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
         "alpha": [Interval(Real, 0, None, closed="left")],
@@ -103,12 +96,16 @@ class BaseNetwork(BaseEstimator):  # type: ignore[misc]
     def _out_activation(self) -> str:
         raise NotImplementedError
 
-    def _score(self, X: Array, y: Any, sample_weight: Any = None) -> float:
+    def _score(self, y: Array, outputs: Array, sample_weight: Any = None) -> float:
         raise NotImplementedError
 
     def _make_network(self, X: Array, sizes: list[int]) -> Sequential:
         """Return a network for such samples and hidden sizes, with its initial values."""
         raise NotImplementedError
+
+    def _units(self) -> int:
+        """Return how many numbers the network predicts."""
+        return int(self.n_outputs_)
 
     def _order(self) -> Array:
         """Return where a solver's vector of parameters has each element of ``get_flat()``."""
@@ -208,16 +205,16 @@ class BaseNetwork(BaseEstimator):  # type: ignore[misc]
             self._trainer = None
             self._show_parameters()
 
-    def _running_trainer(self) -> Any:
-        """Return the trainer that goes on, or a new one."""
+    def _running_trainer(self, steps: int) -> Any:
+        """Return the trainer that goes on, or a new one for so many steps."""
         if self._trainer is None:
-            self._trainer, self._rate = self._make_trainer(), float(self.learning_rate_init)
+            self._trainer, self._rate = self._make_trainer(steps), float(self.learning_rate_init)
             if self._optimizer_state is not None:
                 self._trainer.optimizer.load_state_dict(self._optimizer_state)
                 self._rate, self._optimizer_state = self._trainer.optimizer.lr, None
         return self._trainer
 
-    def _make_trainer(self) -> Trainer:
+    def _make_trainer(self, steps: int) -> Trainer:
         parameters = self._network.parameters()
         rate = self.learning_rate_init if self.schedule is None else self.schedule
         optimizer: Optimizer
@@ -244,242 +241,6 @@ class BaseNetwork(BaseEstimator):  # type: ignore[misc]
         )  # fmt: skip
         self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
         self.loss_ = result.fun
-
-    def _fit_stochastic(
-        self, X: Array, y: Array, sample_weight: Array | None, incremental: bool
-    ) -> None:
-        if self.early_stopping and incremental:
-            raise ValueError("partial_fit does not support early_stopping=True")
-        if not incremental and self.warm_start != "continue":
-            self._trainer = self._optimizer_state = self._online = None
-        trainer, held = self._running_trainer(), None
-        if self.validation_data is not None or self.early_stopping:
-            X, y, sample_weight, held = self._hold_out(X, y, sample_weight)
-        samples = len(X)
-        if self.batch_size == "auto":
-            batch_size = min(200, samples)
-        else:
-            if self.batch_size > samples:
-                warnings.warn(
-                    "Got `batch_size` less than 1 or larger than sample size. It is going to be "
-                    "clipped",
-                    stacklevel=4,
-                )
-            batch_size = int(np.clip(self.batch_size, 1, samples))
-        epochs = Epochs(
-            trainer, self._criterion(), np.ascontiguousarray(self._shaped(X)), self._targets(y),
-            sample_weight, self.alpha, batch_size, 2 if self.normalization == "batch" else 1,
-        )  # fmt: skip
-        callbacks, bar = CallbackList(self.callbacks, trainer), ProgressBar()
-        if self.progress:
-            bar.start(self.max_iter, -(-samples // batch_size))
-        order, best, trainer.stop_training = np.arange(samples), None, False
-        logs: dict[str, float] = {}
-        callbacks.on_train_begin()
-        try:
-            self.n_iter_ = 0
-            for epoch in range(self.max_iter):
-                callbacks.on_epoch_begin(epoch)
-                if self.shuffle:  # as sklearn.utils.shuffle, which checks its arguments for longer
-                    numbers = np.arange(samples)
-                    self._random_state.shuffle(numbers)
-                    order = order[numbers]
-                self.loss_ = epochs.run(order, callbacks, bar)
-                self.n_iter_ += 1
-                self.t_ += samples
-                self.loss_curve_.append(self.loss_)
-                logs = {"loss": self.loss_} | callbacks.added()
-                if self.verbose:
-                    print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
-                if held is not None:
-                    logs |= self._look_at(held)
-                if self._improves(logs):
-                    best = self._network.state_dict()
-                self._set_rate()
-                callbacks.on_epoch_end(epoch, logs)
-                bar.epoch_end(epoch, logs)
-                if self._no_improvement_count > self.n_iter_no_change:
-                    if self._stops():
-                        break
-                    self._no_improvement_count = 0
-                if incremental or trainer.stop_training:
-                    break
-                if self.n_iter_ == self.max_iter:
-                    warnings.warn(
-                        f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and "
-                        "the optimization hasn't converged yet.",
-                        ConvergenceWarning,
-                        stacklevel=4,
-                    )
-        except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=4)
-        finally:
-            bar.close()
-            callbacks.on_train_end(logs)
-        if self.early_stopping and best is not None:
-            self._network.load_state_dict(best)
-        if held is not None:
-            self._calibrate(held)
-
-    def _hold_out(self, X: Array, y: Array, sample_weight: Array | None) -> Any:
-        """Return what is left to train on, and (X, y, targets, sample_weight) of the rest."""
-        if self.validation_data is not None:
-            given = tuple(self.validation_data)
-            if len(given) not in (2, 3):
-                raise ValueError(
-                    "validation_data: expected (X, y) or (X, y, sample_weight), got "
-                    f"{len(given)} things"
-                )
-            X_val, y_val, weight = (*given, None)[:3]
-            X_val, y_val, weight = self._checked(X_val, y_val, weight, True, False)
-            y_val = y_val.reshape(-1, 1) if y_val.ndim == 1 else y_val
-            train = X, y, sample_weight
-        else:
-            # as scikit-learn: no strata for several outputs
-            stratify = y if is_classifier(self) and self.n_outputs_ == 1 else None
-            arrays = [X, y] if sample_weight is None else [X, y, sample_weight]
-            parts = train_test_split(
-                *arrays, random_state=self._random_state, test_size=self.validation_fraction,
-                stratify=stratify,
-            )  # fmt: skip
-            if sample_weight is None:
-                parts += [None, None]
-            X, X_val, y, y_val, *weights = parts
-            train, weight = (X, y, weights[0]), weights[1]
-        if len(X_val) < 2:
-            raise ValueError(
-                "The validation set is too small. Increase 'validation_fraction' or the size of "
-                "your dataset."
-            )
-        held = np.ascontiguousarray(X_val), self._labels(y_val), self._targets(y_val), weight
-        return *train, held
-
-    def _labels(self, y: Array) -> Array:
-        """Return targets as `_score` takes them."""
-        return y
-
-    def _look_at(self, held: Any) -> dict[str, float]:
-        """Return loss and score of the part that is held out, and keep both."""
-        X, y, targets, weight = held
-        criterion = self._criterion()
-        pred = self._raw(X)
-        weights = criterion.weights(weight, len(X), pred.dtype)
-        given = () if weights is None else (weights,)
-        loss = float(criterion.loss(pred, targets, *given)[0]) / criterion.parts
-        if self.validation_loss_curve_ is None:
-            self.validation_loss_curve_ = []
-        self.validation_loss_curve_.append(loss)
-        if not self.early_stopping:
-            return {"val_loss": loss}
-        score = self._measure(X, y, weight)
-        self.validation_scores_.append(score)
-        if self.verbose:
-            print(f"Validation score: {score:f}")
-        return {"val_loss": loss, "val_score": score}
-
-    def _measure(self, X: Array, y: Array, weight: Array | None) -> float:
-        if isinstance(self.early_stopping, (bool, np.bool_)):
-            return float(self._score(X, y, sample_weight=weight))
-        from sklearn.metrics import check_scoring
-
-        scorer = check_scoring(self, scoring=self.early_stopping)
-        names = self.__dict__.pop("feature_names_in_", None)  # which X has no more
-        try:
-            return float(scorer(self, X, y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y))
-        finally:
-            if names is not None:
-                self.feature_names_in_ = names
-
-    def _improves(self, logs: Mapping[str, float]) -> bool:
-        """Count epochs without improvement; return whether the score is the best so far."""
-        if self.early_stopping:
-            score = logs["val_score"]
-            if score < self.best_validation_score_ + self.tol:
-                self._no_improvement_count += 1
-            else:
-                self._no_improvement_count = 0
-            if score > self.best_validation_score_:
-                self.best_validation_score_ = score
-                return True
-            return False
-        if self.loss_ > self.best_loss_ - self.tol:
-            self._no_improvement_count += 1
-        else:
-            self._no_improvement_count = 0
-        if self.loss_ < self.best_loss_:
-            self.best_loss_ = self.loss_
-        return False
-
-    def _scales_rate(self, mode: str) -> bool:
-        return bool(
-            self.solver == "sgd" and self.optimizer is None and self.schedule is None
-            and self.learning_rate == mode
-        )  # fmt: skip
-
-    def _set_rate(self) -> None:
-        if self._scales_rate("invscaling"):
-            self._rate = float(self.learning_rate_init) / (self.t_ + 1) ** self.power_t
-            self._trainer.optimizer.lr = self._rate
-
-    def _stops(self) -> bool:
-        """Decide whether to end, or to go on with a lower rate."""
-        if self.early_stopping:
-            what = f"Validation score did not improve more than tol={self.tol:f}"
-        else:
-            what = f"Training loss did not improve more than tol={self.tol:f}"
-        message = f"{what} for {self.n_iter_no_change} consecutive epochs."
-        if not self._scales_rate("adaptive"):
-            end = " Stopping."
-        elif self._rate <= 1e-6:
-            end = " Learning rate too small. Stopping."
-        else:
-            self._rate /= 5.0
-            self._trainer.optimizer.lr = self._rate
-            end = f" Setting learning rate to {self._rate:f}"
-        if self.verbose:
-            print(message + end)
-        return end.endswith("Stopping.")
-
-    def _calibrate(self, held: Any) -> None:
-        """Keep what intervals need of the part that was held out."""
-
-    # One sample at a time --------------------------------------------------------------------
-
-    def _row(self, x: Mapping[str, float]) -> Array:
-        """Return a dict of features as one row, in the order of the first."""
-        names = getattr(self, "feature_names_in_", None)
-        if names is None:
-            check_is_fitted(self)
-            raise ValueError(
-                "x: expected a model that knows the names of its features, from learn_one or a "
-                "data frame, got one fitted to an array"
-            )
-        if not isinstance(x, Mapping) or len(x) != len(names):
-            given = f"{len(x)} things" if isinstance(x, Mapping) else describe(x)
-            raise ValueError(f"x: expected a dict with the keys {list(names)}, got {given}")
-        try:
-            return np.array([[x[name] for name in names]], getattr(self, "_dtype", float))
-        except KeyError as error:
-            raise ValueError(f"x: expected the key {error}, got {list(x)}") from None
-
-    def _learn(self, x: Mapping[str, float], y: Array) -> None:
-        """Train on one sample."""
-        if not hasattr(self, "_network"):
-            self._validate_params()
-            self.feature_names_in_ = np.array(list(x), object)
-            self.n_features_in_, self.n_outputs_ = len(x), y.shape[1]
-            self._random_state = check_random_state(self.random_state)
-            sizes = self.hidden_layer_sizes
-            self._initialize(self._row(x), list(sizes) if hasattr(sizes, "__iter__") else [sizes])
-        row = self._row(x)
-        self._take_over()
-        if self._online is None or self._trainer is None:
-            self._online = Epochs(
-                self._running_trainer(), self._criterion(), row, self._targets(y), None,
-                self.alpha, 1,
-            )  # fmt: skip
-        self.loss_ = self._online.step(self._shaped(row), self._targets(y), None)
-        self.t_ += 1
 
     # Several members -------------------------------------------------------------------------
 
@@ -525,46 +286,30 @@ class BaseNetwork(BaseEstimator):  # type: ignore[misc]
         members = getattr(self, "estimators_", None) if self.n_members > 1 else None
         if members:
             return np.asarray(np.mean([member._outputs(X) for member in members], axis=0))
-        return out_activation(self.out_activation_, self._raw(X))
+        return self._activated(self._raw(X))
 
-    def predict_gradient(self, X: Any) -> Array:
-        """Return the derivatives of the predictions with respect to the features.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_outputs or n_classes, n_features)
-            Of a classifier those of the probabilities.
-        """
-        X = self._inputs(X)
-        members = getattr(self, "estimators_", None) if self.n_members > 1 else None
-        if members:
-            return np.asarray(np.mean([m.predict_gradient(X) for m in members], axis=0))
-        outputs, slopes = self._outputs(X), jacobian(self._network, self._shaped(X))
-        outputs = outputs.reshape(*outputs.shape, *(1,) * (slopes.ndim - 2))
-        if self.out_activation_ == "softmax":
-            slopes = outputs * (slopes - (outputs * slopes).sum(1, keepdims=True))
-        elif self.out_activation_ == "logistic":
-            slopes = outputs * (1 - outputs) * slopes
-        elif self.out_activation_ == "exp":
-            slopes = outputs * slopes
-        return self._by_class(slopes.reshape(len(X), -1, *X.shape[1:]))
+    def _activated(self, z: Array) -> Array:
+        """Return outputs from what is linear."""
+        return out_activation(self.out_activation_, z)
 
     def _shaped(self, X: Array) -> Array:
         """Return checked samples as the network reads them."""
         return X
 
-    def _by_class(self, slopes: Array) -> Array:
-        """Return derivatives by class from those by output."""
-        return slopes
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def is_stochastic(estimator: Any) -> bool:
+    """Raise AttributeError unless it is fitted epoch by epoch; for ``available_if``."""
+    if estimator.solver not in STOCHASTIC and estimator.optimizer is None:
+        raise AttributeError(
+            "partial_fit is only available for stochastic optimizers. "
+            f"{estimator.solver} is not stochastic."
+        )
+    return True
 
 
 def out_activation(name: str, z: Array) -> Array:

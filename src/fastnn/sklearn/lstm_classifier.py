@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastnn.sklearn.classification import OnlineClassifier
 from fastnn.sklearn.recurrent import EXTRA, Recurrent
-from fastnn.sklearn.targets import Classifier
 
 __all__ = ["LSTMClassifier"]
 
 
-class LSTMClassifier(Classifier, Recurrent):
+class LSTMClassifier(OnlineClassifier, Recurrent):
     """Long short-term memory that reads sequences and tells their class.
 
     Parameters
@@ -58,8 +58,8 @@ class LSTMClassifier(Classifier, Recurrent):
     class_weight : dict, list of dict or "balanced", default=None
         Weights of the classes, which multiply `sample_weight`.
     loss : Loss or callable, default=None
-        Instead of the log loss, such as ``losses.resolve(partial(losses.cross_entropy,
-        label_smoothing=0.1))`` for more than two classes.
+        Instead of the log loss, such as ``losses.cross_entropy(label_smoothing=0.1)`` for more than
+        two classes.
     optimizer : str, class or callable, default=None
         Instead of the solver's: a name or class of :mod:`fastnn.optim`, with the rate
         `learning_rate_init`, or ``optimizer(parameters) -> Optimizer``.
@@ -113,7 +113,7 @@ class LSTMClassifier(Classifier, Recurrent):
     """
 
     _parameter_constraints = {  # noqa: RUF012
-        **Classifier._parameter_constraints, **EXTRA,
+        **OnlineClassifier._parameter_constraints, **EXTRA,
     }  # fmt: skip
 
     def __init__(

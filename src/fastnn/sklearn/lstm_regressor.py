@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn.sklearn.recurrent import EXTRA, Recurrent
-from fastnn.sklearn.targets import Regressor
+from fastnn.sklearn.regression import OnlineRegressor
 
 __all__ = ["LSTMRegressor"]
 
 
-class LSTMRegressor(Regressor, Recurrent):
+class LSTMRegressor(OnlineRegressor, Recurrent):
     """Long short-term memory that reads sequences and tells numbers.
 
     Parameters
     ----------
     loss : {"squared_error", "poisson", "absolute_error"}, Loss or callable, default="squared_error"
         Or anything that `Trainer` takes: the name of a loss of :mod:`fastnn.losses`, one with
-        options, or ``loss(pred, target) -> (loss, gradient)``.
+        options, or ``loss(pred, target) -> (loss, gradient)``. ``losses.quantile(quantiles=[0.1,
+        0.9])`` predicts several quantiles at once, "gaussian_nll" means and variances.
     hidden_layer_sizes : array-like of int, default=(100,)
         Hidden units of each LSTM, one upon the other.
     solver : {"lbfgs", "sgd", "adam"}, default="adam"
@@ -108,7 +109,7 @@ class LSTMRegressor(Regressor, Recurrent):
     """
 
     _parameter_constraints = {  # noqa: RUF012
-        **Regressor._parameter_constraints, **EXTRA,
+        **OnlineRegressor._parameter_constraints, **EXTRA,
     }  # fmt: skip
 
     def __init__(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastnn.sklearn.classification import OnlineClassifier
 from fastnn.sklearn.perceptron import Perceptron
-from fastnn.sklearn.targets import Classifier
 
 __all__ = ["MLPClassifier"]
 
 
-class MLPClassifier(Classifier, Perceptron):
+class MLPClassifier(OnlineClassifier, Perceptron):
     """Multi-layer perceptron that minimizes the log loss; drop-in for scikit-learn's.
 
     The first parameters, up to `max_fun`, are those of
@@ -64,8 +64,8 @@ class MLPClassifier(Classifier, Perceptron):
     class_weight : dict, list of dict or "balanced", default=None
         Weights of the classes, which multiply `sample_weight`.
     loss : Loss or callable, default=None
-        Instead of the log loss, such as ``losses.resolve(partial(losses.cross_entropy,
-        label_smoothing=0.1))`` for more than two classes.
+        Instead of the log loss, such as ``losses.cross_entropy(label_smoothing=0.1)`` for more than
+        two classes.
     optimizer : str, class or callable, default=None
         Instead of the solver's: a name or class of :mod:`fastnn.optim`, with the rate
         `learning_rate_init`, or ``optimizer(parameters) -> Optimizer``.
@@ -115,7 +115,7 @@ class MLPClassifier(Classifier, Perceptron):
     """
 
     _parameter_constraints = {  # noqa: RUF012
-        **Perceptron._parameter_constraints, **Classifier._parameter_constraints,
+        **Perceptron._parameter_constraints, **OnlineClassifier._parameter_constraints,
     }  # fmt: skip
 
     def __init__(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn.sklearn.perceptron import Perceptron
-from fastnn.sklearn.targets import Regressor
+from fastnn.sklearn.regression import OnlineRegressor
 
 __all__ = ["MLPRegressor"]
 
 
-class MLPRegressor(Regressor, Perceptron):
+class MLPRegressor(OnlineRegressor, Perceptron):
     """Multi-layer perceptron that minimizes the squared error; drop-in for scikit-learn's.
 
     The first parameters, up to `max_fun`, are those of :class:`sklearn.neural_network.MLPRegressor`
@@ -20,7 +20,8 @@ class MLPRegressor(Regressor, Perceptron):
     ----------
     loss : {"squared_error", "poisson", "absolute_error"}, Loss or callable, default="squared_error"
         Or anything that `Trainer` takes: the name of a loss of :mod:`fastnn.losses`, one with
-        options, or ``loss(pred, target) -> (loss, gradient)``.
+        options, or ``loss(pred, target) -> (loss, gradient)``. ``losses.quantile(quantiles=[0.1,
+        0.9])`` predicts several quantiles at once, "gaussian_nll" means and variances.
     hidden_layer_sizes : array-like of int, default=(100,)
         Units of each hidden layer.
     activation : str, layer, or list of these, default="relu"
@@ -113,7 +114,7 @@ class MLPRegressor(Regressor, Perceptron):
     """
 
     _parameter_constraints = {  # noqa: RUF012
-        **Perceptron._parameter_constraints, **Regressor._parameter_constraints,
+        **Perceptron._parameter_constraints, **OnlineRegressor._parameter_constraints,
     }  # fmt: skip
 
     def __init__(

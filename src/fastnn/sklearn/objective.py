@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,14 +49,14 @@ class Criterion(NamedTuple):
 def criterion(loss: Any, outputs: int) -> Criterion:
     """Return the criterion of that name, or for a loss of `fastnn.losses` or a callable."""
     if loss == "squared_error":
-        return Criterion(losses.resolve(partial(losses.mse, reduction="sum")), 0.5, outputs)
+        return Criterion(losses.resolve(losses.mse(reduction="sum")), 0.5, outputs)
     if loss == "poisson":
         return Criterion(half_poisson_deviance)
     if loss == "log_loss":
         return Criterion(losses.resolve("cross_entropy"))
     if loss == "binary_log_loss":
-        function = losses.binary_cross_entropy_with_logits
-        return Criterion(losses.resolve(partial(function, reduction="sum")), 1.0)
+        of_logits = losses.binary_cross_entropy_with_logits(reduction="sum")
+        return Criterion(losses.resolve(of_logits), 1.0)
     names = {"absolute_error": "l1"}
     return Criterion(losses.resolve(names.get(loss, loss) if isinstance(loss, str) else loss))
 
@@ -125,17 +124,18 @@ class Epochs:
         """Take the steps of one epoch and return its loss, the penalty included."""
         if not self.at_once:
             return self._one_by_one(order, callbacks)
-        total = 0.0
+        total, used = 0.0, 0
         for start, rows, data in self.parts:
             part = order[start:] if rows < self.batch_size else order[: len(order) // rows * rows]
             if self.alpha:
                 self.trainer.l2 = self.alpha / rows
             loss = self.trainer._epoch(data, part, rows, callbacks, bar)
             total += loss * (len(part) if self.criterion.factor is None else rows)
-        return total / len(order)
+            used += len(part)
+        return total / used
 
     def _one_by_one(self, order: Array, callbacks: CallbackList) -> float:
-        total = 0.0
+        total, used = 0.0, 0
         for step, start in enumerate(range(0, len(order), self.batch_size)):
             rows = order[start : start + self.batch_size]
             if len(rows) < self.least:
@@ -144,7 +144,8 @@ class Epochs:
             loss = self.step(self.x[rows], self.y[rows], weight)
             callbacks.on_batch_end(step, loss)
             total += loss * len(rows)
-        return total / len(order)
+            used += len(rows)
+        return total / used
 
     def step(self, x: Array, y: Array, weight: Array | None) -> float:
         """Train on one batch; returns its loss, the penalty included."""

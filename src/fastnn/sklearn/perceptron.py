@@ -9,13 +9,13 @@ from sklearn.utils._param_validation import HasMethods, StrOptions
 
 from fastnn._typing import Array
 from fastnn.layers import Sequential
-from fastnn.sklearn.base import BaseNetwork
 from fastnn.sklearn.network import ACTIVATIONS, initial_values, make_network
+from fastnn.sklearn.pointwise import Pointwise
 
 __all__ = ["Perceptron"]
 
 
-class Perceptron(BaseNetwork):
+class Perceptron(Pointwise):
     """A network of dense layers.
 
     Its attributes `coefs_` and `intercepts_` are views of the network's parameters, so that what is
@@ -23,7 +23,7 @@ class Perceptron(BaseNetwork):
     """
 
     _parameter_constraints = {  # noqa: RUF012
-        **BaseNetwork._parameter_constraints,
+        **Pointwise._parameter_constraints,
         "activation": [StrOptions(set(ACTIVATIONS)), list, tuple, type, HasMethods("forward")],
     }
     _dense: list[Any]  # Linear layers, all with a bias
@@ -31,7 +31,7 @@ class Perceptron(BaseNetwork):
     intercepts_: list[Array]
 
     def _make_network(self, X: Array, sizes: list[int]) -> Sequential:
-        units = [X.shape[1], *sizes, self.n_outputs_]
+        units = [X.shape[1], *sizes, self._units()]
         self.n_layers_ = len(units)
         values = initial_values(units, self.activation, self._random_state)
         network, dense = make_network(

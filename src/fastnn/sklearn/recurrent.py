@@ -11,8 +11,8 @@ from fastnn._door.numbers import fraction
 from fastnn._typing import Array
 from fastnn.layers import LSTM, Dropout, Linear, Sequential
 from fastnn.layers.base import Layer
-from fastnn.sklearn.base import BaseNetwork
 from fastnn.sklearn.network import each
+from fastnn.sklearn.pointwise import Pointwise
 
 __all__ = ["EXTRA", "Recurrent"]
 
@@ -20,7 +20,7 @@ __all__ = ["EXTRA", "Recurrent"]
 EXTRA: dict[str, list[Any]] = {"bidirectional": ["boolean"]}
 
 
-class Recurrent(BaseNetwork):
+class Recurrent(Pointwise):
     """LSTMs one upon the other, the last step of which goes through a dense layer."""
 
     normalization = None  # which these have not
@@ -37,7 +37,7 @@ class Recurrent(BaseNetwork):
                 parts.append(Dropout(rate))
             features = size * (1 + bool(self.bidirectional))
         seed = int(self._random_state.randint(2**31 - 1))
-        network = Sequential(*parts, Linear(features, self.n_outputs_), dtype=X.dtype, rng=seed)
+        network = Sequential(*parts, Linear(features, self._units()), dtype=X.dtype, rng=seed)
         network.build()
         return network
 

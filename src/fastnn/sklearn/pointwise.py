@@ -1,0 +1,90 @@
+"""What works with single samples: derivatives by feature, and learning from one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from fastnn._door.arrays import describe
+from fastnn._typing import Array
+from fastnn.analysis import jacobian
+from fastnn.sklearn.base import BaseNetwork
+from fastnn.sklearn.objective import Epochs
+
+__all__ = ["Pointwise"]
+
+
+class Pointwise(BaseNetwork):
+    """An estimator whose network reads the features as they are."""
+
+    def predict_gradient(self, X: Any) -> Array:
+        """Return the derivatives of the predictions with respect to the features.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_outputs or n_classes, n_features)
+            Of a classifier those of the probabilities.
+        """
+        X = self._inputs(X)
+        members = getattr(self, "estimators_", None) if self.n_members > 1 else None
+        if members:
+            return np.asarray(np.mean([m.predict_gradient(X) for m in members], axis=0))
+        outputs, slopes = self._outputs(X), jacobian(self._network, self._shaped(X))
+        outputs = outputs.reshape(*outputs.shape, *(1,) * (slopes.ndim - 2))
+        if self.out_activation_ == "softmax":
+            slopes = outputs * (slopes - (outputs * slopes).sum(1, keepdims=True))
+        elif self.out_activation_ == "logistic":
+            slopes = outputs * (1 - outputs) * slopes
+        elif self.out_activation_ == "exp":
+            slopes = outputs * slopes
+        return self._by_class(slopes.reshape(len(X), -1, *X.shape[1:]))
+
+    def _by_class(self, slopes: Array) -> Array:
+        """Return derivatives by class from those by output."""
+        return slopes
+
+    # One sample at a time --------------------------------------------------------------------
+
+    def _row(self, x: Mapping[str, float]) -> Array:
+        """Return a dict of features as one row, in the order of the first."""
+        names = getattr(self, "feature_names_in_", None)
+        if names is None:
+            check_is_fitted(self)
+            raise ValueError(
+                "x: expected a model that knows the names of its features, from learn_one or a "
+                "data frame, got one fitted to an array"
+            )
+        if not isinstance(x, Mapping) or len(x) != len(names):
+            given = f"{len(x)} things" if isinstance(x, Mapping) else describe(x)
+            raise ValueError(f"x: expected a dict with the keys {list(names)}, got {given}")
+        try:
+            return np.array([[x[name] for name in names]], getattr(self, "_dtype", float))
+        except KeyError as error:
+            raise ValueError(f"x: expected the key {error}, got {list(x)}") from None
+
+    def _learn(self, x: Mapping[str, float], y: Array) -> None:
+        """Train on one sample."""
+        if not hasattr(self, "_network"):
+            self._validate_params()
+            self.feature_names_in_ = np.array(list(x), object)
+            self.n_features_in_, self.n_outputs_ = len(x), y.shape[1]
+            self._random_state = check_random_state(self.random_state)
+            sizes = self.hidden_layer_sizes
+            self._initialize(self._row(x), list(sizes) if hasattr(sizes, "__iter__") else [sizes])
+        row = self._row(x)
+        self._take_over()
+        if self._online is None or self._trainer is None:
+            self._online = Epochs(
+                self._running_trainer(1), self._criterion(), row, self._targets(y), None,
+                self.alpha, 1,
+            )  # fmt: skip
+        self.loss_ = self._online.step(self._shaped(row), self._targets(y), None)
+        self.t_ += 1
