@@ -163,7 +163,7 @@ def scipy_method(
     >>> import numpy as np, fastnn, scipy.optimize
     >>> from scipy.optimize import rosen, rosen_der
     >>> found = scipy.optimize.minimize(
-    ...     rosen, np.zeros(3), jac=rosen_der, method=fastnn.optim.scipy_method("adam", lr=0.05),
+    ...     rosen, np.zeros(3), jac=rosen_der, method=fastnn.optim.scipy_method("adam", lr=0.01),
     ...     tol=1e-6, options={"maxiter": 5000},
     ... )
     >>> found.x.round(3), found.success
