@@ -172,6 +172,9 @@ class CallbackList:
                 with suppress(AttributeError):  # one that has no room for it
                     callback.trainer = trainer
 
+    def __bool__(self) -> bool:
+        return bool(self._callbacks)
+
     def on_train_begin(self) -> None:
         """Run before the first epoch."""
         self._call("on_train_begin")

@@ -7,6 +7,7 @@ from fastnn._kernels.update import UpdateTable
 
 class TrainingProgram(Program):
     total: float
+    by_element: bool
     class_weight: np.ndarray[Any, Any] | None
     def __init__(
         self,

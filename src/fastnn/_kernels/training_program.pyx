@@ -109,7 +109,8 @@ cdef class TrainingProgram(Program):
     cdef ptrdiff_t row_loss, target_slot, weight_slot, scale
     cdef Form x, target, weight
     cdef Py_ssize_t elements, classes, rows_per_sample, weights_per_sample
-    cdef bint ignores, mean, summed, by_element, is_double
+    cdef bint ignores, mean, summed, is_double
+    cdef readonly bint by_element
     cdef double least
     cdef int64_t ignore_index, index_limit
     cdef readonly object class_weight  # as the kernel reads it

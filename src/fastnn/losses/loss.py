@@ -58,6 +58,8 @@ class Loss:
     quantiles : tuple of float
     options : dict
         Those that are not the function's defaults.
+    elementwise : bool
+        Whether the mean is over elements, each of which may have a weight, else over rows.
     """
 
     name: str
@@ -69,6 +71,10 @@ class Loss:
     ignore_index: int | None = None
     quantiles: tuple[float, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    elementwise: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.elementwise = self.target not in ("labels", "probabilities")
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.__dict__ or name not in self.__dataclass_fields__:
@@ -81,11 +87,6 @@ class Loss:
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
         return f"{self.name}({options})"
-
-    @property
-    def elementwise(self) -> bool:
-        """Whether the mean is over elements, each of which may have a weight, else over rows."""
-        return self.target not in ("labels", "probabilities")
 
     def suited_to(self, target: Any) -> Loss:
         """Return the loss for this target: cross entropy takes labels or probabilities."""
@@ -110,34 +111,7 @@ class Loss:
         ValueError
             If predictions of this loss have another shape.
         """
-        if self.target == "values":
-            size = prod(shape)
-            if by_element:
-                return Layout(size, 1, shape, size, 1)
-            return Layout(1, size, shape, 1, size)
-        if not shape:
-            last = "classes" if not self.elementwise else self.target
-            raise ValueError(
-                f"model: expected predictions of shape (batch, ..., {last}) for {self.name}, "
-                f"got ('batch',)"
-            )
-        rows, cols = prod(shape[:-1]), shape[-1]
-        if not self.elementwise:
-            return Layout(rows, cols, shape[:-1] if self.target == "labels" else shape, rows, 1)
-        each = len(self.quantiles) or 2
-        if cols % each:
-            what = "the quantiles" if self.quantiles else "mean and variance"
-            raise ValueError(
-                f"model: expected predictions with {what} of each output, a multiple of {each} "
-                f"on the last axis, got shape {('batch', *shape)}"
-            )
-        outputs = cols // each
-        target = (*shape[:-1], outputs)
-        if self.quantiles:
-            return Layout(rows * outputs, each, target, rows * outputs, each)
-        if by_element:
-            return Layout(rows, outputs, target, rows * outputs, 1)
-        return Layout(rows, outputs, target, rows, outputs)
+        return _layout(self.name, self.target, len(self.quantiles), shape, by_element)
 
     def sizes(self, layout: Layout) -> tuple[int, ...]:
         """Return the kernel's sizes."""
@@ -151,7 +125,8 @@ class Loss:
         """Return what the kernel reads after the weights of rows: the weights of classes, if any,
         or the quantiles."""
         if not self.elementwise:
-            return (self.class_weights(cols, dtype),)
+            weights = self.class_weight
+            return (None if weights is None else self.class_weights(cols, dtype),)
         return (np.array(self.quantiles, dtype),) if self.quantiles else ()
 
     def class_weights(self, classes: int, dtype: np.dtype[Any]) -> Array | None:
@@ -173,14 +148,15 @@ class Loss:
 
     def check(
         self,
-        shape: Shape,
+        layout: Layout,
+        samples: int,
         dtype: np.dtype[Any],
         target: Any,
         sample_weight: Any = None,
         element_weight: Any = None,
         mask: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        """Return target and weights as the kernel reads them, for predictions of this shape.
+        """Return target and weights as the kernel reads them, for predictions of this layout.
 
         With `mask`, shape (batch, time), only some of the steps of a sequence count.
 
@@ -192,19 +168,18 @@ class Loss:
             If a shape does not fit, a label is out of range, or a weight is negative where the
             loss is divided by their sum.
         """
-        layout = self.layout(shape[1:], self.weighs_elements(element_weight, mask))
-        wanted = (shape[0], *layout.target)
+        wanted = (samples, *layout.target)
         if self.target == "labels":
-            target = check_labels(target, shape[-1], self.ignore_index, wanted)
+            target = check_labels(target, layout.cols, self.ignore_index, wanted)
         else:
             name = "labels" if self.target == "probabilities" else "target"
             target = check_target(target, wanted, dtype, name)
         weight = None
         if sample_weight is not None:
             weight = self._weights(sample_weight, "sample_weight", dtype)
-            if weight.shape != shape[:1]:
+            if weight.shape != (samples,):
                 raise ValueError(
-                    f"sample_weight: expected shape {shape[:1]}, one weight per sample, "
+                    f"sample_weight: expected shape {(samples,)}, one weight per sample, "
                     f"got {weight.shape}"
                 )
             if layout.weights != 1:
@@ -220,7 +195,7 @@ class Loss:
             of_elements = of_elements.reshape(-1)
             weight = of_elements if weight is None else weight * of_elements
         if mask is not None:
-            counted = np.repeat(mask.astype(dtype).reshape(-1), layout.weights // shape[1])
+            counted = np.repeat(mask.astype(dtype).reshape(-1), layout.weights // mask.shape[1])
             weight = counted if weight is None else weight * counted
         return target, weight
 
@@ -246,15 +221,17 @@ class Loss:
         """Return the loss and the gradient of the predictions."""
         name = "logits" if "cross_entropy" in self.name else "pred"
         (pred,) = floats((name,), pred)
-        axes = ["batch", "..."]
-        if self.target != "values":
-            axes.append("classes" if not self.elementwise else self.target)
-        if pred.ndim < len(axes) - 1:
+        if pred.ndim < (1 if self.target == "values" else 2):
+            axes = ["batch", "..."]
+            if self.target != "values":
+                axes.append("classes" if not self.elementwise else self.target)
             raise ValueError(f"{name}: expected shape ({', '.join(axes)}), got {pred.shape}")
         loss = self.suited_to(target)
         shape, dtype = pred.shape, pred.dtype
-        target, weight = loss.check(shape, dtype, target, sample_weight, element_weight, mask)
         layout = loss.layout(shape[1:], loss.weighs_elements(element_weight, mask))
+        target, weight = loss.check(
+            layout, shape[0], dtype, target, sample_weight, element_weight, mask
+        )
         constants = loss.constants(layout.cols, dtype)
         divisor = loss._divisor(layout, shape[0], dtype, target, weight, constants)
         scale = 1 / divisor if divisor else 0.0  # a mean over nothing has no value, no gradient
@@ -289,6 +266,36 @@ class Loss:
         else:
             divisor = float(weight.sum(dtype=np.float64))
         return divisor * layout.elements if abs(divisor) >= np.finfo(dtype).tiny else 0.0
+
+
+@lru_cache
+def _layout(name: str, target: str, quantiles: int, shape: Shape, by_element: bool) -> Layout:
+    if target == "values":
+        size = prod(shape)
+        return Layout(size, 1, shape, size, 1) if by_element else Layout(1, size, shape, 1, size)
+    by_row = target in ("labels", "probabilities")
+    if not shape:
+        last = "classes" if by_row else target
+        raise ValueError(
+            f"model: expected predictions of shape (batch, ..., {last}) for {name}, got ('batch',)"
+        )
+    rows, cols = prod(shape[:-1]), shape[-1]
+    if by_row:
+        return Layout(rows, cols, shape[:-1] if target == "labels" else shape, rows, 1)
+    each = quantiles or 2
+    if cols % each:
+        what = "the quantiles" if quantiles else "mean and variance"
+        raise ValueError(
+            f"model: expected predictions with {what} of each output, a multiple of {each} "
+            f"on the last axis, got shape {('batch', *shape)}"
+        )
+    outputs = cols // each
+    wanted = (*shape[:-1], outputs)
+    if quantiles:
+        return Layout(rows * outputs, each, wanted, rows * outputs, each)
+    if by_element:
+        return Layout(rows, outputs, wanted, rows * outputs, 1)
+    return Layout(rows, outputs, wanted, rows, outputs)
 
 
 # Making one ----------------------------------------------------------------------------------

@@ -83,6 +83,9 @@ class Trainer(step.Trainer):
             shape = (len(x), *program.schedule.y.shape)
             y = output(out, shape, model.dtype, [x])
             self._check_continuing(len(x), batch_size)
+            if len(x) <= batch_size and lengths is None and not program.schedule.carried:
+                program.forward(len(x), x, y, None)
+                return y
             carried = CarriedState()
             for start in range(0, len(x), batch_size):
                 rows = slice(start, start + batch_size)
@@ -177,8 +180,10 @@ class Trainer(step.Trainer):
             if mask is not None:
                 y = without_padding(y, mask, "y")
                 program = self._plan(x.shape[1:], loss, loss.weighs_elements(element_weight, mask))
-            shape = (len(x), *program.schedule.y.shape)
-            y, row_weight = loss.check(shape, dtype, y, sample_weight, element_weight, mask)
+            layout = loss.layout(program.schedule.y.shape, program.by_element)
+            y, row_weight = loss.check(
+                layout, len(x), dtype, y, sample_weight, element_weight, mask
+            )
         else:
             mask = counted_steps(self.model._program(x.shape[1:], True), mask)
             y, row_weight = several(y, len(x)), None

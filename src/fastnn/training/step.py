@@ -221,9 +221,9 @@ class Trainer(settings.Trainer):
         if mask is not None:
             y = without_padding(y, mask, "y")
             program = self._plan(x.shape[1:], loss, loss.weighs_elements(element_weight, mask))
-        shape = (len(x), *program.schedule.y.shape)
+        layout = loss.layout(program.schedule.y.shape, program.by_element)
         dtype = self._model._built().dtype
-        y, weight = loss.check(shape, dtype, y, sample_weight, element_weight, mask)
+        y, weight = loss.check(layout, len(x), dtype, y, sample_weight, element_weight, mask)
         self._last = program
         return program, x, y, weight, None if lengths is None else {"lengths": lengths}
 

@@ -261,8 +261,9 @@ class Trainer(evaluation.Trainer):
                     logs |= {f"val_{name}": value for name, value in score.items()}
                 logs["lr"] = rate
                 self.history.append(epoch, logs)
-                following.on_epoch_end(epoch, logs)
-                self.history.amend(logs)
+                if following:
+                    following.on_epoch_end(epoch, logs)
+                    self.history.amend(logs)
                 bar.epoch_end(epoch, logs)
                 if self.stop_training:
                     self.history.stopped_epoch, self.history.reason = epoch, following.reason
@@ -276,8 +277,7 @@ class Trainer(evaluation.Trainer):
     def _learning_rate(self) -> float:
         """Return that of the next step, of the first group."""
         assert self.optimizer is not None
-        rate = self.optimizer.lr
-        return float(rate[0] if isinstance(rate, (list, tuple)) else rate)
+        return float(self.optimizer._at(self.optimizer._groups[0], self.optimizer.t)["lr"])
 
     @property
     def _runs_in_c(self) -> bool:
@@ -415,8 +415,9 @@ class Trainer(evaluation.Trainer):
 
 def _mean(losses: Array, totals: Array) -> float:
     """Mean of batch losses that were divided by `totals`; NaN is the loss of an empty batch."""
-    there = totals != 0
-    return float(np.dot(losses[there], totals[there]) / totals[there].sum()) if there.any() else nan
+    if not totals.all():
+        losses, totals = losses[totals != 0], totals[totals != 0]
+    return float(np.dot(losses, totals) / totals.sum()) if totals.size else nan
 
 
 def _warn_of(loss: float, since: str, data: Data) -> None:
