@@ -524,7 +524,9 @@ class Layer(Watched):
         if pending.arrays:
             arrays = {**pending.arrays, **(arrays or {})}
         program.backward(pending.rows, dy, dx, arrays, bool(accumulate))
-        mark_gradients(program.schedule.parameters)
+        if program.marked != model.forgets:
+            mark_gradients(program.schedule.parameters)
+            program.marked = model.forgets
         return dx[0] if pending.single and dx is not None else dx
 
     @property

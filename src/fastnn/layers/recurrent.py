@@ -30,6 +30,22 @@ def _uniform(
     return rng.uniform(-bound, bound, shape).astype(dtype)
 
 
+class LastRun:
+    """What the last run of a recurrent layer has left, both (cells, batch, 2, hidden) or None.
+
+    Attributes
+    ----------
+    final, initial_grad : ndarray or None
+        h and c after the last step, and the gradient with respect to those before the first.
+    """
+
+    __slots__ = ("final", "initial_grad")
+
+    def __init__(self) -> None:
+        self.final: Array | None = None
+        self.initial_grad: Array | None = None
+
+
 class LSTM(Layer):
     r"""Long short-term memory over a sequence, in one or several layers.
 
@@ -111,8 +127,7 @@ class LSTM(Layer):
         self.num_layers = positive("num_layers", num_layers)
         self.bidirectional, self.dropout = boolean("bidirectional", bidirectional), dropout
         self.return_sequences = return_sequences
-        self.final: Array | None = None
-        self._initial_grad: Array | None = None
+        self._last = LastRun()
         self._directions = 2 if self.bidirectional else 1
         init = partial(_uniform, 1 / sqrt(self.hidden_size))
         gates = 4 * self.hidden_size
@@ -126,7 +141,7 @@ class LSTM(Layer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the states that the last passes have left."""
-        return super().__getstate__() | {"final": None, "_initial_grad": None}
+        return super().__getstate__() | {"_last": LastRun()}
 
     def _cells(self) -> Iterator[tuple[str, int, int]]:
         """Yield for each set of weights its suffix, input features and direction."""
@@ -332,7 +347,7 @@ class LSTM(Layer):
                 arrays["dfinal"] = self._states(
                     ("dh_n", "dc_n"), (dh_n, dc_n), pending.rows, model.dtype)
             dx = self._run_back(pending, dy, accumulate, arrays)
-            self._initial_grad = gradient
+            self._last.initial_grad = gradient
         assert dx is not None  # for x is no integers
         return dx
 
@@ -342,18 +357,18 @@ class LSTM(Layer):
 
         Whoever ran it: the layer itself or a model that holds it; a trainer's steps leave none.
         """
-        if self.final is None:
+        if self._last.final is None:
             raise RuntimeError("final_state: expected a forward call of this layer before it")
-        return _apart(self.final)
+        return _apart(self._last.final)
 
     @property
     def initial_state_grad(self) -> tuple[Array, Array]:
         """``(dh0, dc0)`` of the last backward call, shaped like the initial state."""
-        if self._initial_grad is None:
+        if self._last.initial_grad is None:
             raise RuntimeError(
                 "initial_state_grad: expected a backward call of this layer before it"
             )
-        return _apart(self._initial_grad)
+        return _apart(self._last.initial_grad)
 
     def __repr__(self) -> str:
         text = f"LSTM({self.input_size}, {self.hidden_size}"
