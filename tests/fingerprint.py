@@ -38,6 +38,7 @@ OPTIMIZERS = {  # class: hyper-parameters of each variant
                  {"bias_correction": False, "eps_inside_sqrt": True}],
     optim.AdamW: [{}, {"amsgrad": True, "weight_decay": 0.1}],
     optim.LAMB: [{"weight_decay": 0.1}, {"bias_correction": False}],
+    optim.Lion: [{}, {"betas": (0.8, 0.95), "weight_decay": 0.1}],
 }
 
 
@@ -88,6 +89,20 @@ def activations(dtype):
                       validation_data=(x, y), rng=4, progress=False).history
     yield trainer.fit(x, y, epochs=1, progress=False).history, trained(model, optimizer)
     yield trainer.predict(x), trainer.predict(x[:1]), trainer.evaluate(x, y, sample_weight=weight)
+
+
+def exponentials(dtype):
+    """The activations that are made of exponential functions, and the losses with variances."""
+    for loss, width in ((losses.gaussian_nll(), 2), (losses.quantile(quantiles=(0.1, 0.9)), 2),
+                        (losses.poisson_nll(), 1)):
+        layers = [nn.Linear(20, 61)]
+        for function in (nn.ELU(0.7), nn.SELU(), nn.Mish(), nn.Softplus(2.0)):
+            layers += [function, nn.Linear(61, 61)]
+        model = nn.Sequential(*layers, nn.Linear(61, 3 * width), dtype=dtype, rng=21)
+        optimizer = optim.Lion(model.parameters(), lr=0.001)
+        x, y = normal(22, dtype, 300, 20), normal(23, dtype, 300, 3) ** 2
+        yield nn.Trainer(model, loss, optimizer).fit(x, y, epochs=2, progress=False, rng=4).history
+        yield trained(model, optimizer), model(x)
 
 
 def branches(dtype):
@@ -243,7 +258,7 @@ def functions(dtype):
             yield y, getattr(ops, f"{name}_backward")(dy, x if name in ("gelu", "silu") else y)
 
 
-CASES = (activations, branches, by_hand, lstm, stateful, every_loss, functions)
+CASES = (activations, exponentials, branches, by_hand, lstm, stateful, every_loss, functions)
 CASES = {case.__name__: case for case in CASES}
 CASES |= {kind.__name__: partial(every_optimizer, kind) for kind in OPTIMIZERS}
 

@@ -8,29 +8,19 @@ attaches them to the matrix product before them, and assigns the memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 from weakref import ref
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from fastnn._kernels.core import Contract, contract
-from fastnn._kernels.program import (
-    ITEMS,
-    ROWS,
-    SERIAL,
-    RowCount,
-    Scalar,
-)
+from fastnn._kernels.program import ITEMS, ROWS, SERIAL, RowCount, Scalar
+from fastnn._planning.watched import Watcher
 from fastnn._typing import Array, Shape
-
-if TYPE_CHECKING:
-    from fastnn.layers.base import Layer
-    from fastnn.layers.model import Model
-    from fastnn.layers.parameter import Parameter
 
 __all__ = [
     "BACKWARD", "FORWARD", "GRADIENT", "ITEMS", "ROWS", "SERIAL", "Builder", "Operation",
@@ -200,18 +190,53 @@ class Operation:
         return f"{left} {sign} {self.kernel}({right})"
 
 
+class PlannedParameter(Protocol):
+    """What a plan needs to know of a parameter."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def trainable(self) -> bool: ...
+    @property
+    def grad_array(self) -> Array: ...
+    def watch(self, watcher: Watcher) -> None: ...
+
+
+class PlannedBuffer(Protocol):
+    """What a plan needs to know of a buffer."""
+
+    @property
+    def array(self) -> Array: ...
+
+
+class PlannedLayer(Protocol):
+    """What a plan needs to know of a layer."""
+
+    @property
+    def _takes_integers(self) -> Any: ...
+    @property
+    def _parameters(self) -> Mapping[str, PlannedParameter]: ...
+    @property
+    def _buffers(self) -> Mapping[str, PlannedBuffer]: ...
+    def watch(self, watcher: Watcher) -> None: ...
+    def plan(self, builder: Builder, x: Value) -> Value: ...
+    def children(self) -> Mapping[str, Any]: ...
+
+
 class Scope:
     """What one layer contributed, for summaries and graphs."""
 
     __slots__ = ("_layer", "depth", "input", "output", "path")
     output: Value  # known when the layer is planned
 
-    def __init__(self, path: str, layer: Layer, depth: int, x: Value) -> None:
+    def __init__(self, path: str, layer: PlannedLayer, depth: int, x: Value) -> None:
         self.path, self.depth, self.input = path, depth, x
         self._layer = ref(layer)  # a plan does not keep its model alive
 
     @property
-    def layer(self) -> Layer | None:
+    def layer(self) -> PlannedLayer | None:
         return self._layer()
 
 
@@ -247,13 +272,13 @@ class Builder:
         dtype: DTypeLike,
         training: bool,
         dense: bool = False,
-        model: Model | None = None,
-        trained: Container[Parameter] | None = None,
+        model: Watcher | None = None,
+        trained: Container[PlannedParameter] | None = None,
     ) -> None:
         self.dtype, self.training, self.dense = np.dtype(dtype), training, dense
         self.model, self.trained = model, trained
-        self.parameters: dict[Parameter, None] = {}  # whose gradients are computed
-        self._gradients: dict[int, Parameter] = {}  # parameters by their gradients
+        self.parameters: dict[PlannedParameter, None] = {}  # whose gradients are computed
+        self._gradients: dict[int, PlannedParameter] = {}  # parameters by their gradients
         self.scopes: list[Scope] = []
         self.random_states: list[Array] = []
         self.carried: list[Carried] = []
@@ -283,7 +308,7 @@ class Builder:
         """Ask for an array whose size does not depend on the batch; `name` is for graphs."""
         return Room(self._qualified(name), size, dtype or self.dtype)
 
-    def trains(self, parameter: Parameter) -> bool:
+    def trains(self, parameter: PlannedParameter) -> bool:
         """Return whether a gradient of `parameter` is wanted."""
         return parameter.trainable and (self.trained is None or parameter in self.trained)
 
@@ -385,7 +410,7 @@ class Builder:
         return values
 
     def carry(
-        self, layer: Layer, suffixes: list[str], shape: Shape
+        self, layer: PlannedLayer, suffixes: list[str], shape: Shape
     ) -> tuple[list[Value], list[Value]]:
         """Ask for states at a sequence's start and at its end, both parts of arrays of the caller.
 
@@ -403,7 +428,7 @@ class Builder:
         return self.array("random_state", state)
 
     @contextmanager
-    def scope(self, name: str, layer: Layer, x: Value) -> Iterator[Scope]:
+    def scope(self, name: str, layer: PlannedLayer, x: Value) -> Iterator[Scope]:
         """Name what is planned inside after the layer that plans it."""
         self._path.append(name)
         scope = Scope(self._scope_path(), layer, len(self._path), x)
@@ -419,7 +444,7 @@ class Builder:
     def _qualified(self, name: str) -> str:
         return ".".join(filter(None, [*self._path, name]))
 
-    def plan(self, layer: Layer, x: Value, name: str = "") -> Value:
+    def plan(self, layer: PlannedLayer, x: Value, name: str = "") -> Value:
         """Plan a layer inside a scope of that name; shapes that do not fit name the layer."""
         with self.scope(name, layer, x) as scope:
             if self.model is not None:

@@ -12,7 +12,7 @@ import numpy as np
 from fastnn._door.arrays import describe
 from fastnn._kernels.door import empty
 from fastnn._kernels.program import Memory, Program
-from fastnn._planning.builder import BACKWARD, Builder, Value
+from fastnn._planning.builder import BACKWARD, Builder, PlannedParameter, Value
 from fastnn._planning.schedule import Schedule
 from fastnn._typing import Array
 from fastnn.layers.base import Layer, _own
@@ -108,11 +108,11 @@ class _Builder(Builder):
         self.record, self.recorded = record, recorded
         self.added: list[Parameter] = []  # whose gradients start at 0 and are added to
 
-    def trains(self, parameter: Parameter) -> bool:
+    def trains(self, parameter: PlannedParameter) -> bool:
         """Return whether a gradient of `parameter` is wanted."""
         return self.gradients
 
-    def plan(self, layer: Layer, x: Value, name: str = "") -> Value:
+    def plan(self, layer: Any, x: Value, name: str = "") -> Value:
         """Plan a layer, and what `record` asks for."""
         if self.predicting:
             y = self._plan_predicting(layer, x, name)

@@ -9,7 +9,8 @@ from numpy.typing import DTypeLike
 from fastnn._door.numbers import above_0, at_least_0, choice
 from fastnn._planning.builder import Builder, Value
 from fastnn._typing import Rng
-from fastnn.layers.base import Layer, option, rows_and_columns
+from fastnn.layers.attribute import option
+from fastnn.layers.base import Layer, rows_and_columns
 
 __all__ = [
     "ELU", "GELU", "SELU", "LeakyReLU", "LogSoftmax", "Mish", "ReLU", "SiLU", "Sigmoid", "Softmax",

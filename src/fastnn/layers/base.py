@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from inspect import Parameter as Argument, signature
 from math import prod
 from threading import get_ident
-from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar, overload
+from typing import Any, ClassVar, NamedTuple, Self
 from weakref import ref
 
 import numpy as np
@@ -19,70 +19,16 @@ from fastnn._door.numbers import float_dtype, generator
 from fastnn._kernels.door import as_input, empty, output
 from fastnn._kernels.program import Program
 from fastnn._planning.builder import BACKWARD, FORWARD, Builder, Value
+from fastnn._planning.memory import aligned_zeros
 from fastnn._planning.schedule import Schedule
-from fastnn._planning.watched import Watched
+from fastnn._planning.watched import Watched, new_lock
 from fastnn._typing import Array, Rng, Shape
 from fastnn.introspection import graph, summary
-from fastnn.layers.model import Model, Pending, build, new_random_state
+from fastnn.layers.model import BUILDING, Model, Pending, new_random_state
 from fastnn.layers.parameter import Buffer, Entry, Initializer, Parameter, mark_gradients
 from fastnn.preprocessing import Statistics
 
 Arrays = dict[str, Array]  # of the caller, by the slots of a program
-Kept = TypeVar("Kept")
-
-
-class option(Generic[Kept]):
-    """An attribute of a layer that takes effect at the next call.
-
-    Parameters
-    ----------
-    check : callable
-        Called with the attribute's name and a value; returns the value to keep, or raises.
-    """
-
-    def __init__(self, check: Callable[[str, Any], Kept]) -> None:
-        self.check = check
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    @overload
-    def __get__(self, layer: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, layer: Layer, owner: type) -> Kept: ...
-    def __get__(self, layer: Layer | None, owner: type | None = None) -> Any:
-        return self if layer is None else layer.__dict__[self.name]
-
-    def __set__(self, layer: Layer, value: Kept) -> None:
-        layer.__dict__[self.name] = self.check(self.name, value)
-        layer.changed()
-
-
-class fixed(Generic[Kept]):
-    """An attribute that gives a layer its shape: set by the constructor, and then no more."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    @overload
-    def __get__(self, layer: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, layer: Layer, owner: type) -> Kept: ...
-    def __get__(self, layer: Layer | None, owner: type | None = None) -> Any:
-        if layer is None:
-            return self
-        try:
-            return layer.__dict__[self.name]
-        except KeyError:
-            raise AttributeError(f"{type(layer).__name__} has no {self.name} yet") from None
-
-    def __set__(self, layer: Layer, value: Kept) -> None:
-        if self.name in layer.__dict__:
-            raise AttributeError(
-                f"{self.name}: expected to stay {layer.__dict__[self.name]!r}, which gives the "
-                f"{type(layer).__name__} its shape, got {value!r}; make a new layer"
-            )
-        layer.__dict__[self.name] = value
 
 
 class LoadedKeys(NamedTuple):
@@ -322,7 +268,7 @@ class Layer(Watched):
 
     def build(self) -> None:
         """Give all arrays a place and their first values, where they have none yet."""
-        build(self)
+        _build(self)
 
     def _built(self) -> Model:
         """Return what it takes to run, building the model when it is used for the first time."""
@@ -787,6 +733,69 @@ def _own(builder: Builder, y: Value, x: Value) -> Value:
     copied = builder.value(y.shape)
     builder.copy(copied, y)
     return copied
+
+
+def _build(root: Layer) -> None:
+    """Give all arrays of a layer, and of those inside it, a place and their first values.
+
+    Those that have a place keep it; the others are put into one arena, in order.
+    """
+    with BUILDING:
+        layers = list(root._layers())
+        if root._stream is None:
+            root._stream = np.random.default_rng() if root._rng is None else root._rng
+        dtype, stream = root._dtype or np.dtype(np.float32), root._stream
+        for path, layer in layers:
+            for entry in layer._entries().values():
+                if entry.placed and entry.array.dtype != dtype:
+                    raise ValueError(
+                        f"layer {path} ({type(layer).__name__}): expected {dtype} arrays, as the "
+                        f"container has, got {entry.array.dtype} from an earlier use; make the "
+                        f"container with dtype={str(entry.array.dtype)!r}"
+                    )
+        values: dict[Parameter, tuple[str, Array]] = {}
+        for path, layer in layers:
+            own = stream if layer._rng is None else layer._rng
+            for name, parameter in layer._parameters.items():
+                full = f"{path}.{name}" if path else name
+                if parameter.placed:
+                    # it was used on its own before it became part of something larger
+                    if full.endswith(f".{parameter.name}"):
+                        parameter.name = full
+                elif parameter not in values:
+                    first = parameter.first_values(own, dtype)
+                    if first.shape != parameter.shape:
+                        raise ValueError(
+                            f"{full}: expected initial values of shape {parameter.shape}, "
+                            f"got {first.shape}"
+                        )
+                    values[parameter] = full, first
+        states = {
+            layer: new_random_state(stream if layer._rng is None else layer._rng)
+            for _, layer in layers
+            if layer.uses_random_numbers() and layer._random_state is None
+        }
+        # from here on nothing can fail
+        total = sum(parameter.size for parameter in values)
+        data, grad = (aligned_zeros(total, dtype) for _ in range(2))
+        start = 0
+        for parameter, (full, first) in values.items():
+            end = start + parameter.size
+            place = data[start:end].reshape(parameter.shape)
+            place[...] = first
+            parameter.place(full, place, grad[start:end].reshape(parameter.shape))
+            start = end
+        for layer, state in states.items():
+            layer._random_state = state
+        locks = {layer._lock for _, layer in layers} - {None}
+        lock = locks.pop() if len(locks) == 1 else new_lock()
+        for _, layer in layers:
+            for buffer in layer._buffers.values():
+                if not buffer.placed:
+                    buffer.place(dtype)
+            if layer._lock is None:
+                layer._dtype, layer._lock, layer._stream = dtype, lock, stream
+            layer._container = None
 
 
 def _fitting(result: Any, expected: Array, layer: Layer) -> Array:

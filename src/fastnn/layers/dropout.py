@@ -9,7 +9,8 @@ from numpy.typing import DTypeLike
 from fastnn._door.numbers import fraction
 from fastnn._planning.builder import Builder, Value
 from fastnn._typing import Rng
-from fastnn.layers.base import Layer, option, rows_and_columns
+from fastnn.layers.attribute import option
+from fastnn.layers.base import Layer, rows_and_columns
 
 __all__ = ["Dropout"]
 

@@ -13,7 +13,8 @@ from fastnn._door.arrays import as_indices
 from fastnn._door.numbers import boolean, positive
 from fastnn._planning.builder import SERIAL, Builder, RowCount, Value
 from fastnn._typing import Array, Rng, Shape
-from fastnn.layers.base import Layer, fixed
+from fastnn.layers.attribute import fixed
+from fastnn.layers.base import Layer
 
 __all__ = ["Embedding"]
 

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from fastnn._kernels.program import Memory, Program, Version
-from fastnn._planning.memory import aligned_zeros
 from fastnn._planning.watched import new_lock
 from fastnn._typing import Array
 from fastnn.layers.parameter import Parameter
-
-if TYPE_CHECKING:
-    from fastnn.layers.base import Layer
 
 Made = TypeVar("Made")
 
@@ -115,69 +111,6 @@ class Model:
         """Plan anew before the next run."""
         self.version.value += 1
         self.programs.clear()
-
-
-def build(root: Layer) -> None:
-    """Give all arrays of a layer, and of those inside it, a place and their first values.
-
-    Those that have a place keep it; the others are put into one arena, in order.
-    """
-    with BUILDING:
-        layers = list(root._layers())
-        if root._stream is None:
-            root._stream = np.random.default_rng() if root._rng is None else root._rng
-        dtype, stream = root._dtype or np.dtype(np.float32), root._stream
-        for path, layer in layers:
-            for entry in layer._entries().values():
-                if entry.placed and entry.array.dtype != dtype:
-                    raise ValueError(
-                        f"layer {path} ({type(layer).__name__}): expected {dtype} arrays, as the "
-                        f"container has, got {entry.array.dtype} from an earlier use; make the "
-                        f"container with dtype={str(entry.array.dtype)!r}"
-                    )
-        values: dict[Parameter, tuple[str, Array]] = {}
-        for path, layer in layers:
-            own = stream if layer._rng is None else layer._rng
-            for name, parameter in layer._parameters.items():
-                full = f"{path}.{name}" if path else name
-                if parameter.placed:
-                    # it was used on its own before it became part of something larger
-                    if full.endswith(f".{parameter.name}"):
-                        parameter.name = full
-                elif parameter not in values:
-                    first = parameter.first_values(own, dtype)
-                    if first.shape != parameter.shape:
-                        raise ValueError(
-                            f"{full}: expected initial values of shape {parameter.shape}, "
-                            f"got {first.shape}"
-                        )
-                    values[parameter] = full, first
-        states = {
-            layer: new_random_state(stream if layer._rng is None else layer._rng)
-            for _, layer in layers
-            if layer.uses_random_numbers() and layer._random_state is None
-        }
-        # from here on nothing can fail
-        total = sum(parameter.size for parameter in values)
-        data, grad = (aligned_zeros(total, dtype) for _ in range(2))
-        start = 0
-        for parameter, (full, first) in values.items():
-            end = start + parameter.size
-            place = data[start:end].reshape(parameter.shape)
-            place[...] = first
-            parameter.place(full, place, grad[start:end].reshape(parameter.shape))
-            start = end
-        for layer, state in states.items():
-            layer._random_state = state
-        locks = {layer._lock for _, layer in layers} - {None}
-        lock = locks.pop() if len(locks) == 1 else new_lock()
-        for _, layer in layers:
-            for buffer in layer._buffers.values():
-                if not buffer.placed:
-                    buffer.place(dtype)
-            if layer._lock is None:
-                layer._dtype, layer._lock, layer._stream = dtype, lock, stream
-            layer._container = None
 
 
 def new_random_state(rng: np.random.Generator) -> Array:

@@ -11,7 +11,8 @@ from fastnn import initializers
 from fastnn._door.numbers import above_0, boolean, fraction, positive, shape
 from fastnn._planning.builder import ITEMS, Builder, Pointer, RowCount, Value
 from fastnn._typing import Rng, Shape
-from fastnn.layers.base import Layer, fixed, option
+from fastnn.layers.attribute import fixed, option
+from fastnn.layers.base import Layer
 
 __all__ = ["BatchNorm1d", "LayerNorm"]
 

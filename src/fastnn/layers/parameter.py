@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,10 +14,17 @@ from fastnn._kernels.door import as_input
 from fastnn._planning.watched import Watched
 from fastnn._typing import Array
 
-if TYPE_CHECKING:
-    from fastnn.layers.base import Layer
-
 Initializer = Callable[[tuple[int, ...], np.random.Generator, np.dtype[Any]], Any]
+
+
+class Owner(Protocol):
+    """The layer to which an array belongs."""
+
+    def _outermost(self) -> Owner:
+        """Return the container that holds all others around it."""
+
+    def build(self) -> None:
+        """Give all arrays their place."""
 
 
 class Entry(Watched):
@@ -28,9 +35,9 @@ class Entry(Watched):
 
     __slots__ = ("__weakref__", "_layer", "_start", "_values", "_watchers", "name", "shape")
 
-    def __init__(self, layer: Layer, name: str, shape: Iterable[int]) -> None:
+    def __init__(self, layer: Owner, name: str, shape: Iterable[int]) -> None:
         # the layer, which holds this, only until the arrays are there: no cycle keeps them alive
-        self._layer: Layer | None = layer
+        self._layer: Owner | None = layer
         self.name, self.shape = name, tuple(shape)
         self._values: Array | None = None
         self._start: Array | None = None  # what to start with, in a copy that is not built yet
@@ -126,7 +133,7 @@ class Parameter(Entry):
 
     def __init__(
         self,
-        layer: Layer,
+        layer: Owner,
         name: str,
         shape: Iterable[int],
         init: Initializer | None,
@@ -241,7 +248,7 @@ class Buffer(Entry):
 
     __slots__ = ("value",)
 
-    def __init__(self, layer: Layer, name: str, shape: Iterable[int], value: float) -> None:
+    def __init__(self, layer: Owner, name: str, shape: Iterable[int], value: float) -> None:
         super().__init__(layer, name, shape)
         self.value = value
 

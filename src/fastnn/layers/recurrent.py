@@ -16,7 +16,8 @@ from fastnn._kernels.door import as_input, empty
 from fastnn._kernels.lstm import panel_elements
 from fastnn._planning.builder import ITEMS, Builder, RowCount, Value
 from fastnn._typing import Array, Rng, Shape
-from fastnn.layers.base import Arrays, Layer, fixed, option
+from fastnn.layers.attribute import fixed, option
+from fastnn.layers.base import Arrays, Layer
 from fastnn.layers.parameter import Parameter
 
 __all__ = ["LSTM"]
