@@ -71,7 +71,7 @@ class FastNN(Peer):
 
     name, needs = "fastnn", "fastnn"
 
-    def __init__(self, network, weights, lr=LEARNING_RATE):
+    def __init__(self, network, weights, lr=LEARNING_RATE, **options):
         import fastnn
 
         activation = {"relu": fastnn.ReLU, "tanh": fastnn.Tanh}[network.activation]
@@ -84,7 +84,7 @@ class FastNN(Peer):
             state |= {f"{2 * i}.weight": weight, f"{2 * i}.bias": bias}
         self.model.load_state_dict(state)
         optimizer = fastnn.optim.Adam(self.model.parameters(), lr=lr) if network.update else None
-        self.trainer = fastnn.Trainer(self.model, network.loss, optimizer)
+        self.trainer = fastnn.Trainer(self.model, network.loss, optimizer, **options)
         self.step = self.trainer.step
 
     def fit(self, x, y, batch, epochs):
@@ -272,6 +272,20 @@ class PyTorch(Peer):
             for rows in minibatches(self.torch.randperm(len(x)), batch):
                 loss = self.step(x[rows], y[rows])
         self.wait(loss)
+
+
+class Autocast(PyTorch):
+    """PyTorch with bfloat16 by autocast, for the section of that name alone."""
+
+    name = "autocast"
+
+    def step(self, x, y):
+        self.optimizer.zero_grad()
+        with self.torch.autocast("cpu", self.torch.bfloat16):
+            loss = self.loss(self.model(x), y)
+        loss.backward()
+        self.optimizer.step()
+        return loss
 
 
 class JAX(Peer):

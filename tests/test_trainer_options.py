@@ -22,6 +22,7 @@ ASSIGNED = {
     "clip_norm": (1e-3, 0),
     "clip_value": (1e-5, 0),
     "accumulate": (2, 0),
+    "precision": ("bfloat16", "float16"),
     "optimizer": (None, "adam"),
     "rng": (5, "seed"),
     "stop_training": (True, 1),

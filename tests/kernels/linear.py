@@ -20,28 +20,38 @@ def product_sizes(where: str, size: int) -> tuple[int, int, int]:
     return (sizes | {"few": (3, size, 70), "large": (60, size, 300)})[where]
 
 
-def linear(draw: Draw, size: int, where: str, has_bias: bool) -> Case:
+def as_read(narrow: bool, *arrays: np.ndarray) -> list[np.ndarray]:
+    """The operands of a product in double precision, as bfloat16 if they are read so."""
+    return wide(*(reference.round_bfloat16(a) if narrow else a for a in arrays))
+
+
+def linear(draw: Draw, size: int, where: str, has_bias: bool, narrow: bool = False) -> Case:
     rows, ins, outs = product_sizes(where, size)
     x, weight = draw.normal(rows, ins), draw.normal(outs, ins)
     bias = draw.normal(outs) if has_bias else None
-    y = reference.linear_forward(*wide(x, weight, bias))
+    y = reference.linear_forward(*as_read(narrow, x, weight), *wide(bias))
     scale = magnitude(reference.linear_forward, x, weight, bias)
     return Case((x, weight, bias), (y,), (ins, outs), (), rows, scale=(scale,))
 
 
-def linear_input(draw: Draw, size: int, where: str, accumulate: bool) -> Case:
+def linear_input(
+    draw: Draw, size: int, where: str, accumulate: bool, narrow: bool = False
+) -> Case:
     rows, ins, outs = product_sizes(where, size)
     dy, weight = draw.normal(rows, outs), draw.normal(outs, ins)
-    dx = reference.linear_backward_input(*wide(dy, weight))
+    dx = reference.linear_backward_input(*as_read(narrow, dy, weight))
     scale = magnitude(reference.linear_backward_input, dy, weight)
     case = Case((dy, weight), (dx,), (ins, outs), (), rows, scale=(scale,))
     return accumulated(draw, case) if accumulate else case
 
 
-def linear_weight(draw: Draw, size: int, where: str, accumulate: bool) -> Case:
+def linear_weight(
+    draw: Draw, size: int, where: str, accumulate: bool, narrow: bool = False
+) -> Case:
     rows, ins, outs = product_sizes(where, size)
     dy, x = draw.normal(rows, outs), draw.normal(rows, ins)
-    gradients = reference.linear_backward_weight(*wide(dy, x))
+    dweight, _ = reference.linear_backward_weight(*as_read(narrow, dy, x))
+    gradients = dweight, wide(dy)[0].sum(0)
     scale = magnitude(reference.linear_backward_weight, dy, x)
     case = Case((dy, x), gradients, (ins, outs, rows), (), outs, scale=scale)
     return accumulated(draw, case) if accumulate else case
@@ -76,14 +86,18 @@ def products() -> list[Row]:
     for where in ("rows", "in", "out", "few", "large"):
         for flag in (False, True):
             bias, sums = ("bias" if flag else ""), ("accumulate" if flag else "")
-            rows += [
-                Row("linear_forward", partial(linear, where=where, has_bias=flag), 4, NON_FINITE,
-                    variant=f"{where}{bias}"),
-                Row("linear_backward_input", partial(linear_input, where=where, accumulate=flag),
-                    4, NON_FINITE, variant=f"{where}{sums}"),
-                Row("linear_backward_weight", partial(linear_weight, where=where, accumulate=flag),
-                    4, NON_FINITE, variant=f"{where}{sums}"),
-            ]  # fmt: skip
+            for narrow, suffix in ((False, ""), (True, "_bfloat16")):
+                options = {"where": where, "narrow": narrow}
+                rows += [
+                    Row(f"linear_forward{suffix}", partial(linear, has_bias=flag, **options),
+                        4, NON_FINITE, variant=f"{where}{bias}"),
+                    Row(f"linear_backward_input{suffix}",
+                        partial(linear_input, accumulate=flag, **options),
+                        4, NON_FINITE, variant=f"{where}{sums}"),
+                    Row(f"linear_backward_weight{suffix}",
+                        partial(linear_weight, accumulate=flag, **options),
+                        4, NON_FINITE, variant=f"{where}{sums}"),
+                ]  # fmt: skip
         rows += [
             Row("matmul", partial(matmul, where=where, order_a=a, order_b=b), 4, NON_FINITE,
                 variant=f"{where}{a}{b}")

@@ -9,6 +9,7 @@ cdef extern from "table.h":
     int FASTNN_ACCUMULATES
     int FASTNN_TAKES_THEN
     int FASTNN_WHOLE
+    int FASTNN_NARROWS
     ctypedef struct fastnn_op
     ctypedef struct fastnn_args:
         void *p[FASTNN_POINTERS]

@@ -24,6 +24,7 @@ class Contract(NamedTuple):
     accumulates: bool
     takes_then: bool
     whole: bool
+    narrows: bool
 
 def contract(name: str) -> Contract: ...
 def cost(name: str, sizes: tuple[int, ...]) -> float: ...

@@ -210,14 +210,15 @@ cdef int check_counts(const fastnn_entry *entry, Py_ssize_t pointers, Py_ssize_t
 
 
 Contract = namedtuple("Contract", ["outputs", "pointers", "sizes", "scalars", "in_place",
-                                   "accumulates", "takes_then", "whole"])
+                                   "accumulates", "takes_then", "whole", "narrows"])
 Contract.__doc__ = "How many arguments a kernel takes and what it promises; see c/table.h."
 
 
 def contract(str name):
     """Return the :class:`Contract` of the kernel `name`."""
     cdef const fastnn_entry *entry = find_entry(name)
-    flags = (FASTNN_IN_PLACE, FASTNN_ACCUMULATES, FASTNN_TAKES_THEN, FASTNN_WHOLE)
+    flags = (FASTNN_IN_PLACE, FASTNN_ACCUMULATES, FASTNN_TAKES_THEN, FASTNN_WHOLE,
+             FASTNN_NARROWS)
     return Contract(entry.outputs, entry.pointers, entry.sizes, entry.scalars,
                     *[bool(entry.flags & flag) for flag in flags])
 

@@ -120,7 +120,7 @@ class Room:
 Pointer: TypeAlias = Value | Room | Array | None
 
 # What a function in Python promises: one output, and a place of its own for it.
-PYTHON = Contract(1, 0, 1, 0, False, False, False, True)
+PYTHON = Contract(1, 0, 1, 0, False, False, False, True, False)
 
 
 class Operation:
@@ -265,6 +265,8 @@ class Builder:
         Who learns of changes of what the plan has captured.
     trained : collection of Parameter, optional
         Those to compute gradients for, if they are trainable; all by default.
+    precision : {"float32", "bfloat16"}
+        What products read their operands as.
     """
 
     def __init__(
@@ -274,9 +276,10 @@ class Builder:
         dense: bool = False,
         model: Watcher | None = None,
         trained: Container[PlannedParameter] | None = None,
+        precision: str = "float32",
     ) -> None:
         self.dtype, self.training, self.dense = np.dtype(dtype), training, dense
-        self.model, self.trained = model, trained
+        self.model, self.trained, self.precision = model, trained, precision
         self.parameters: dict[PlannedParameter, None] = {}  # whose gradients are computed
         self._gradients: dict[int, PlannedParameter] = {}  # parameters by their gradients
         self.scopes: list[Scope] = []
@@ -480,6 +483,8 @@ class Builder:
     ) -> Operation | None:
         if stage != FORWARD and not self.training:
             return None
+        if self.precision == "bfloat16" and python is None and contract(kernel).narrows:
+            kernel += "_bfloat16"
         op = Operation(stage, kernel, pointers, sizes, scalars, split, items, self._scope_path(),
                        python)
         found = {i: self._gradients[id(p)] for i, p in enumerate(op.outputs)

@@ -296,11 +296,12 @@ class Layer(Watched):
         """Return the program for inputs of `shape` per sample, planning it at first use."""
         model = self._model or self._built()
         model.last_shape = shape
-        program: Program | None = model.programs.get((shape, training))
+        key = (shape, training, model.precision)
+        program: Program | None = model.programs.get(key)
         if program is None:
             schedule = self._schedule(shape, training)
             program = Program(schedule, model.memory[training], model.version)
-            model.programs.keep((shape, training), program)
+            model.programs.keep(key, program)
         return program
 
     def _input(self, builder: Builder, shape: Shape) -> Value:
@@ -308,7 +309,7 @@ class Layer(Watched):
 
     def _schedule(self, shape: Shape, training: bool) -> Schedule:
         model = self._built()
-        builder = Builder(model.dtype, training, model=model)
+        builder = Builder(model.dtype, training, model=model, precision=model.precision)
         x = self._input(builder, shape)
         y = _own(builder, builder.plan(self, x), x)
         y.root.name = "y"

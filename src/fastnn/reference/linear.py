@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from fastnn._typing import Array
 
-__all__ = ["linear_backward_input", "linear_backward_weight", "linear_forward", "matmul"]
+__all__ = [
+    "linear_backward_input", "linear_backward_input_bfloat16", "linear_backward_weight",
+    "linear_backward_weight_bfloat16", "linear_forward", "linear_forward_bfloat16", "matmul",
+    "round_bfloat16",
+]
+
+
+def round_bfloat16(x: Array) -> Array:
+    """The nearest numbers with 8 bits of significand, ties to even; float32 or float64."""
+    dropped, word = (16, np.uint32) if x.dtype == np.float32 else (45, np.uint64)
+    bits: Any = x.view(word)
+    up = bits + word(2 ** (dropped - 1) - 1) + (bits >> word(dropped) & word(1))
+    rounded: Array = (up & ~word(2**dropped - 1)).view(x.dtype)
+    return np.asarray(np.where(np.isnan(x), x, rounded))
 
 
 def matmul(a: Array, b: Array) -> Array:
@@ -26,3 +43,18 @@ def linear_backward_input(dy: Array, weight: Array) -> Array:
 def linear_backward_weight(dy: Array, x: Array) -> tuple[Array, Array]:
     """dW = dyᵀ x, (out, in), and db = Σ dy over the rows, (out,)."""
     return dy.T @ x, dy.sum(axis=0)
+
+
+def linear_forward_bfloat16(x: Array, weight: Array, bias: Array | None = None) -> Array:
+    """The same of x and W as bfloat16."""
+    return linear_forward(round_bfloat16(x), round_bfloat16(weight), bias)
+
+
+def linear_backward_input_bfloat16(dy: Array, weight: Array) -> Array:
+    """The same of dy and W as bfloat16."""
+    return linear_backward_input(round_bfloat16(dy), round_bfloat16(weight))
+
+
+def linear_backward_weight_bfloat16(dy: Array, x: Array) -> tuple[Array, Array]:
+    """dW of dy and x as bfloat16, and db of dy as it is."""
+    return round_bfloat16(dy).T @ round_bfloat16(x), dy.sum(axis=0)

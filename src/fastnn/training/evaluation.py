@@ -77,7 +77,8 @@ class Trainer(step.Trainer):
         model = self.model._built()
         with model.lock:
             x = self._samples(x)
-            program = self.model._program(x.shape[1:], False)
+            with self._reading(model):
+                program = self.model._program(x.shape[1:], False)
             if lengths is not None:
                 expect_lengths(program)
             shape = (len(x), *program.schedule.y.shape)
@@ -185,7 +186,8 @@ class Trainer(step.Trainer):
                 layout, len(x), dtype, y, sample_weight, element_weight, mask
             )
         else:
-            mask = counted_steps(self.model._program(x.shape[1:], True), mask)
+            with self._reading(self.model._built()):
+                mask = counted_steps(self.model._program(x.shape[1:], True), mask)
             y, row_weight = several(y, len(x)), None
             if element_weight is not None:
                 raise ValueError(

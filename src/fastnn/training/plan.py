@@ -24,15 +24,19 @@ def make_program(
     penalized: Collection[Parameter] = (),
     trained: Collection[Parameter] | None = None,
     by_element: bool = False,
+    precision: str = "float32",
 ) -> TrainingProgram:
     """Plan a model, its loss and the backward pass for samples of this shape.
 
     With `l2` there is a penalty on the parameters `penalized`. Gradients are computed for the
     parameters `trained`, for all that are trainable if it is None. Weights are of rows or, with
-    `by_element`, of elements. Its schedule's y are the predictions.
+    `by_element`, of elements. Products read operands of `precision`. The schedule's y are the
+    predictions.
     """
     built = model._built()
-    builder = Builder(built.dtype, training=True, dense=l2 > 0, model=built, trained=trained)
+    builder = Builder(
+        built.dtype, training=True, dense=l2 > 0, model=built, trained=trained, precision=precision
+    )
     pred = builder.plan(model, model._input(builder, shape))
     layout = loss.layout(pred.shape, by_element)
     row_loss = builder.value((layout.rows,), "loss")

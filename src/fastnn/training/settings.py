@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
@@ -23,7 +24,7 @@ from fastnn._kernels.training_program import TrainingProgram
 from fastnn.layers.activation import Sigmoid, Softmax
 from fastnn.layers.base import Layer
 from fastnn.layers.container import Sequential
-from fastnn.layers.model import Recent
+from fastnn.layers.model import Model, Recent
 from fastnn.layers.parameter import Parameter
 from fastnn.losses import resolve
 from fastnn.losses.loss import Loss
@@ -39,7 +40,7 @@ LossFunction = Callable[..., Any]
 _TAKE_LOGITS = ("binary_cross_entropy_with_logits", "cross_entropy")
 _DEFAULTS = {
     "l2": 0.0, "l2_on": "weights", "clip_norm": None, "clip_value": None, "accumulate": 1,
-    "stateful": False, "comm": None,
+    "precision": "float32", "stateful": False, "comm": None,
 }  # fmt: skip
 
 
@@ -53,7 +54,7 @@ class Trainer:
     __slots__ = (
         "__weakref__", "_accumulate", "_accumulation", "_alone", "_carried", "_clip_norm",
         "_clip_value", "_comm", "_history", "_l2", "_l2_on", "_last", "_loss", "_model",
-        "_optimizer", "_plans", "_rng", "_stateful", "_stop_training", "_trained",
+        "_optimizer", "_plans", "_precision", "_rng", "_stateful", "_stop_training", "_trained",
     )  # fmt: skip
     _accumulate: int
     _loss: Any  # a Loss or a function in Python
@@ -70,6 +71,7 @@ class Trainer:
         clip_norm: float | None = None,
         clip_value: float | None = None,
         accumulate: int = 1,
+        precision: str = "float32",
         comm: Any = None,
         stateful: bool = False,
     ) -> None:
@@ -88,11 +90,11 @@ class Trainer:
                 "stateful: expected recurrent layers that read forwards, got a bidirectional one, "
                 "whose second direction starts at the end"
             )
-        self._l2 = 0.0
+        self._l2, self._precision = 0.0, "float32"
         self._loss = resolve(loss)
         self.l2, self.l2_on = l2, l2_on
         self.clip_norm, self.clip_value = clip_norm, clip_value
-        self.accumulate, self.optimizer = accumulate, optimizer
+        self.accumulate, self.optimizer, self.precision = accumulate, optimizer, precision
         self._stop_training, self._history = False, History()
         _expect_logits(model, self._loss, 3)
 
@@ -188,6 +190,33 @@ class Trainer:
         """Return the parameters that the penalty is on."""
         all_of_them = self._l2_on == "all"
         return [p for p in self._model.parameters() if all_of_them or len(p.shape) > 1]
+
+    @property
+    def precision(self) -> str:
+        """What products read their operands as, in training and in predictions."""
+        return self._precision
+
+    @precision.setter
+    def precision(self, precision: str) -> None:
+        choice("precision", precision, ("float32", "bfloat16"))
+        if precision == self._precision:
+            return
+        if (dtype := self._model._built().dtype) != np.float32:
+            raise ValueError(
+                f'precision: expected "float32", the default, for a model of {dtype}, got '
+                f'{precision!r}; a model made with dtype="float32" may have either'
+            )
+        self._precision = precision
+        self.invalidate()
+
+    @contextmanager
+    def _reading(self, model: Model) -> Iterator[None]:
+        """Let the model plan in the trainer's precision."""
+        model.precision = self._precision
+        try:
+            yield
+        finally:
+            model.precision = "float32"
 
     @property
     def clip_norm(self) -> float | None:
@@ -313,7 +342,7 @@ class Trainer:
         return {
             "model": self._model, "loss": self._loss, "optimizer": self._optimizer, "l2": self._l2,
             "l2_on": self._l2_on, "clip_norm": self._clip_norm, "clip_value": self._clip_value,
-            "accumulate": self._accumulate,
+            "accumulate": self._accumulate, "precision": self._precision,
             "comm": self._comm, "stateful": self._stateful, "_accumulation": self._accumulation,
             "_carried": self._carried, "_rng": self.rng, "_history": self._history,
             "_stop_training": self._stop_training,

@@ -60,7 +60,8 @@ def save_trainer(trainer: Trainer, path: str | PathLike[str]) -> None:
             "optimizer": described, "l2": trainer.l2, "l2_on": trainer.l2_on,
             "clip_norm": trainer.clip_norm, "clip_value": trainer.clip_value,
             "accumulate": trainer.accumulate, "waiting": [waiting.total, waiting.count],
-            "stateful": trainer.stateful, "rng": trainer.rng.bit_generator.state,
+            "precision": trainer.precision, "stateful": trainer.stateful,
+            "rng": trainer.rng.bit_generator.state,
         }  # fmt: skip
         # numpy scalars among the hyper-parameters become Python's
         save_safetensors(path, arrays, {_KEY: json.dumps(rest, default=lambda v: v.item())})
@@ -83,6 +84,7 @@ def restore_trainer(
         options: dict[str, Any] = {"l2": float(saved["l2"])}
         others = ("l2_on", "clip_norm", "clip_value", "accumulate", "stateful")
         options |= {name: saved[name] for name in others}
+        options["precision"] = saved.get("precision", "float32")  # not in files of before 0.2
         total, count = saved["waiting"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(

@@ -159,7 +159,8 @@ class Trainer(settings.Trainer):
         if lengths is not None:
             x, arrays["lengths"], _ = sequences(x, lengths)
         x, layer = self._samples(x), self._model
-        program = layer._program(x.shape[1:], True)
+        with self._reading(model):
+            program = layer._program(x.shape[1:], True)
         if program.schedule.minimum_rows > len(x):
             program.check_rows(len(x))
         if arrays:
@@ -167,7 +168,8 @@ class Trainer(settings.Trainer):
         if self._stateful:
             arrays |= self._carried.arrays(program, len(x))
         with self._unchanged_if_it_fails(program):
-            pred = layer._run(x, True, arrays or None)
+            with self._reading(model):
+                pred = layer._run(x, True, arrays or None)
             pending, model.in_loss = model.pending, True
             try:
                 weights = () if sample_weight is None else (sample_weight,)
@@ -237,7 +239,8 @@ class Trainer(settings.Trainer):
             self._plans.pop(key, None)
             penalized = self._penalized() if self._l2 else ()
             made = make_program(
-                self._model, shape, loss, self._l2, penalized, self._trained, by_element
+                self._model, shape, loss, self._l2, penalized, self._trained, by_element,
+                self._precision,
             )
             program = self._plans.keep(key, made)
         return program

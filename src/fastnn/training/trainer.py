@@ -62,6 +62,12 @@ class Trainer(evaluation.Trainer):
         How many batches there are for an update, with the mean of their gradients by the weights of
         the batches: for a loss that is a mean, the gradient of one batch as large as all. An epoch
         ends with an update.
+    precision : {"float32", "bfloat16"}
+        What the products of a float32 model read, in training and in `predict` and `evaluate`:
+        with "bfloat16" weights, activations and gradients rounded to 8 bits of significand, the
+        sums of which are float32. Biases, recurrent products, statistics, losses, slopes of
+        activations and updates stay float32. 1.5 to 2 times as fast for large layers where the
+        processor has AVX512_BF16; elsewhere it runs, and saves no time.
     stateful : bool
         Whether recurrent layers start a batch in the state in which they ended the one before:
         sequence j of a batch continues sequence j of the last one, and gradients end at the
@@ -73,7 +79,7 @@ class Trainer(evaluation.Trainer):
 
     Attributes
     ----------
-    loss, optimizer, l2, l2_on, clip_norm, clip_value, accumulate
+    loss, optimizer, l2, l2_on, clip_norm, clip_value, accumulate, precision
         As given; `loss` is resolved. What is assigned counts from the next step on.
     model, comm, stateful
         As given.
@@ -287,7 +293,8 @@ class Trainer(evaluation.Trainer):
         """Raise if the last batch is too small, for its statistics or to go on from the others."""
         samples = len(data.x)
         self._check_continuing(samples, batch_size)
-        program = data.program or self.model._program(data.x.shape[1:], True)
+        with self._reading(self.model._built()):
+            program = data.program or self.model._program(data.x.shape[1:], True)
         least, last = program.schedule.minimum_rows, samples % batch_size or batch_size
         if min(last, samples) < least:
             raise ValueError(
@@ -360,10 +367,10 @@ class Trainer(evaluation.Trainer):
         """Write all that a resumed training needs to a safetensors file.
 
         That is the model's parameters and buffers, the states, step counts and hyper-parameters of
-        the optimizer, `l2`, `l2_on`, `clip_norm`, `clip_value`, `accumulate` and the gradients that
-        wait for an update, all random states and the state of sequences that go on. Schedules,
-        which are functions, and the loss are given anew to `restore`. An existing file is replaced
-        only by a complete one.
+        the optimizer, `l2`, `l2_on`, `clip_norm`, `clip_value`, `accumulate`, `precision` and the
+        gradients that wait for an update, all random states and the state of sequences that go on.
+        Schedules, which are functions, and the loss are given anew to `restore`. An existing file
+        is replaced only by a complete one.
 
         Parameters
         ----------

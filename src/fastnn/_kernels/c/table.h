@@ -48,7 +48,9 @@ enum {
     /* Its items depend on each other or begin at blocks (a sum over all of them, packed states):
      * they are shared among threads only by who knows how, as update.c does. All others compute an
      * item to the same bits whatever range it came in. */
-    FASTNN_WHOLE = 8
+    FASTNN_WHOLE = 8,
+    /* There is a kernel with the suffix _bfloat16 that reads the operands of its product so. */
+    FASTNN_NARROWS = 16
 };
 
 /* A row of the table, written in the kernel's .inc file as
