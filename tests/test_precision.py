@@ -120,7 +120,7 @@ def test_refusals():
     with pytest.raises(ValueError, match="precision: expected 'float32' or 'bfloat16'"):
         make(precision="float16")
     trainer = make()
-    with pytest.raises(TypeError, match="precision: expected"):
+    with pytest.raises(ValueError, match="precision: expected"):
         trainer.precision = 16
     assert trainer.precision == "float32"
     assert "precision='bfloat16'" in repr(make(precision="bfloat16"))
