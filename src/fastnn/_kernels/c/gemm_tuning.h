@@ -1,6 +1,5 @@
 /* The numbers that decide how a matrix product is computed, for the instruction set of this build.
- * Those of `gemm_tuning` change how long it takes and no bit of it: the order of a sum is that of
- * K_BLOCK and K_MOST (gemm.inc), which PANEL_BYTES gives.
+ * They change how long it takes and no bit of it, but for K_BYTES, which gives the order of a sum.
  *
  * Times were measured in float on one core of a Zen 5 (48 kB and 1 MB of cache), with AVX-512 and
  * with AVX2, as x·Wᵀ (rows×in×out) unless another product is named. */
@@ -9,9 +8,19 @@
 #include "simd.h"
 #include "table.h"
 
-/* Bytes of scratch memory: a packed panel of B, which stays in the first-level cache, a block of A,
- * which stays in the second, and a transposed C. Other sizes are within 1 %. */
-enum { PANEL_BYTES = 32 << 10, A_BYTES = 512 << 10, C_BYTES = 512 << 10 };
+/* Bytes of the terms of a sum that one block may have: K_BLOCK of them. C is read and written once
+ * for each block. 1024: 3 % slower at 1024×1024×1024 on a Zen 4, where C does not fit into the
+ * second-level cache; 3072: as fast. In double 4096: 5 to 12 % slower at 256×512×512 (dy·W) and
+ * 2048×256×256 (dyᵀ·x). */
+enum { K_BYTES = 2048 };
+
+/* Bytes of scratch memory: a packed panel of B, two vectors wide, which flows into the first-level
+ * cache in order; a block of A, which stays in the second; and a transposed C. */
+enum {
+    PANEL_BYTES = K_BYTES / 4 * 2 * FASTNN_VECTOR_BYTES,
+    A_BYTES = 512 << 10,
+    C_BYTES = 512 << 10
+};
 _Static_assert(PANEL_BYTES + A_BYTES + C_BYTES <= FASTNN_SCRATCH / 2,
                "most of the scratch memory is left to `then`");
 
