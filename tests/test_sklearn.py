@@ -300,12 +300,6 @@ def test_the_first_parameters_are_those_of_scikit_learn():
         assert defaults.items() <= ours().get_params().items()
 
 
-WEIGHTS = {  # medians and the part that is held out know nothing of them
-    f"check_sample_weight_equivalence_on_{kind}_data": "a weight is no repeated sample"
-    for kind in ("dense", "sparse")
-}
-
-
 @parametrize_with_checks(
     [
         TabularClassifier((16, 16), max_iter=60, random_state=0),
@@ -316,8 +310,7 @@ WEIGHTS = {  # medians and the part that is held out know nothing of them
         LSTMRegressor(
             hidden_layer_sizes=(16,), max_iter=200, learning_rate_init=0.02, random_state=0
         ),
-    ],
-    expected_failed_checks=lambda model: WEIGHTS if "Tabular" in type(model).__name__ else {},
+    ]
 )
 def test_the_checks_of_scikit_learn(estimator, check):
     with warnings.catch_warnings(action="ignore"):
