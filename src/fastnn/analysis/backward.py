@@ -218,13 +218,9 @@ class Pass:
         self.schedule = Schedule.of(builder, outputs, x, y)
         self.program = Program(self.schedule, Memory(), built.version)
         self.dtype, self.output_shape, self._added = built.dtype, tuple(y.shape), builder.added
+        self.outputs = prod(self.output_shape)
         self._x: Array = np.empty(0)
         self._arrays: dict[str, Array] = {}
-
-    @property
-    def outputs(self) -> int:
-        """Numbers in the prediction for one sample."""
-        return prod(self.output_shape)
 
     def forward(self, x: Array) -> Array:
         """Return the prediction for a batch that stays as it is until `backward`."""
