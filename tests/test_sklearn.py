@@ -16,6 +16,7 @@ from sklearn.model_selection import GridSearchCV  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
 from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
+from sklearn.utils.validation import has_fit_parameter  # noqa: E402
 
 from fastnn.sklearn import (  # noqa: E402
     LSTMClassifier,
@@ -128,7 +129,7 @@ def test_lbfgs_comes_to_the_same_place(name):
 
 
 @pytest.mark.skipif(
-    "sample_weight" not in neural_network.MLPClassifier.fit.__code__.co_varnames,
+    not has_fit_parameter(neural_network.MLPClassifier(), "sample_weight"),
     reason="scikit-learn < 1.7",
 )
 @pytest.mark.parametrize("solver", ["adam", "sgd", "early"])

@@ -40,7 +40,8 @@ def test_columns():
     new = columns.transform(np.array([[3.0, 5, 7, 3, 0]]), np.float32)
     np.testing.assert_array_equal(new[0, 3:6], 0)  # an unknown one
     two = Columns(np.array([True])).fit(np.array([["b"], ["a"]], object))
-    np.testing.assert_array_equal(two.transform(np.array([["a"], ["b"], ["c"]]), np.float64), [[1], [-1], [0]])
+    found = two.transform(np.array([["a"], ["b"], ["c"]]), np.float64)
+    np.testing.assert_array_equal(found, [[1], [-1], [0]])
 
 
 def test_the_network_and_the_rates_are_those_of_the_recipe():

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn._door.numbers import choice
-from fastnn._kernels.door import as_input, empty
+from fastnn._kernels.door import as_input, empty, ready, repeat_rows
 from fastnn._typing import Array
 from fastnn.analysis.backward import ROWS, Pass, RowJacobian, expect_layer, inputs, unchanged
 from fastnn.layers.base import Layer
@@ -55,7 +55,7 @@ def input_gradient(model: Layer, x: ArrayLike, dy: ArrayLike) -> Array:
     _refuse_integers(model)
     x, single = inputs(model, x)
     run = _pass_of(model, x.shape[1:])
-    with run.guard(model):
+    with run.lock or unchanged(model):
         dy = as_input(dy, "dy", run.dtype)
         if single:
             dy = dy[None]
@@ -108,18 +108,21 @@ def jacobian(model: Layer, x: ArrayLike, wrt: str = "input") -> Array:
     array([[[4., 5., 1.]]], dtype=float32)
     """
     model = expect_layer(model)
-    if wrt == "input" or choice("wrt", wrt, ("input", "parameters")) == "input":
-        _refuse_integers(model)
-    x, single = inputs(model, x)
     if wrt == "input":
-        run = _pass_of(model, x.shape[1:])
-        with run.guard(model):
-            result = run.jacobian(x)
-    else:
-        with unchanged(model):
-            rows = RowJacobian(model, x.shape[1:])
-            _, result = rows(x)
-            result = result.reshape(len(x), *rows.output_shape, result.shape[-1])
+        single, run = False, _kept(model, x)
+        if run is None:
+            _refuse_integers(model)
+            x, single = inputs(model, x)
+            run = _pass_of(model, x.shape[1:])
+        with run.lock or unchanged(model):
+            result = run.jacobian(x)  # type: ignore[arg-type]  # x is an array by now
+        return result[0] if single else result
+    choice("wrt", wrt, ("input", "parameters"))
+    x, single = inputs(model, x)
+    with unchanged(model):
+        rows = RowJacobian(model, x.shape[1:])
+        _, result = rows(x)
+        result = result.reshape(len(x), *rows.output_shape, result.shape[-1])
     return result[0] if single else result
 
 
@@ -136,14 +139,11 @@ class _InputPass(Pass):
 
     def __init__(self, model: Layer, shape: tuple[int, ...]) -> None:
         super().__init__(model, shape)
-        # layers in Python may keep what they like; all others change nothing
-        self.in_python = any(type(layer).plan is Layer.plan for _, layer in model._layers())
+        # to be held during a run; layers in Python may change what they like, others nothing
+        in_python = any(type(layer).plan is Layer.plan for _, layer in model._layers())
+        self.lock: Any = None if in_python else model._built().lock
         self.shape, self.at_a_time = shape, max(1, ROWS // max(self.outputs, 1))
         self.room = -1  # samples for which there are arrays
-
-    def guard(self, model: Layer) -> Any:
-        """Return what is to be held during a run: the lock, and more where a run changes things."""
-        return unchanged(model) if self.in_python else model._built().lock
 
     def jacobian(self, x: Array) -> Array:
         """Return (rows, *outputs, *inputs): one backward pass for each output of each row."""
@@ -162,7 +162,7 @@ class _InputPass(Pass):
         if n > self.room:
             self._reserve(n)
         rows = n * self.outputs
-        self.x[:n] = x[:, None]
+        repeat_rows(x, self.outputs, self.x)
         self.program.forward(rows, self.x, self.y, self.arrays)
         self.program.backward(rows, self.dy, result, self.arrays)
 
@@ -176,6 +176,15 @@ class _InputPass(Pass):
             for carried in self.schedule.carried
         }
         self.room = n
+
+
+def _kept(model: Layer, x: Any) -> _InputPass | None:
+    """Return the pass that is kept for an array that kernels read as it is, or None."""
+    built = model._model
+    if built is None or not ready(x, built.dtype) or x.ndim < 2:
+        return None
+    found: _InputPass | None = built.programs.get(("as it predicts", x.shape[1:]))
+    return found
 
 
 def _pass_of(model: Layer, shape: tuple[int, ...]) -> _InputPass:

@@ -76,7 +76,9 @@ class Kind(NamedTuple):
 
 
 # Modules that are not those of a layer's name in torch.nn.
-_MODULES: dict[str, type[Any]] = {"Concat": Concat, "LSTM": LSTM, "Residual": Residual, "Scale": Scale}
+_MODULES: dict[str, type[Any]] = {
+    "Concat": Concat, "LSTM": LSTM, "Residual": Residual, "Scale": Scale,
+}  # fmt: skip
 
 _REQUIRED: dict[str, dict[str, Any]] = {
     "BatchNorm1d": {"track_running_stats": True},
