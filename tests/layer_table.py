@@ -19,6 +19,7 @@ LAYERS = [
     (lambda: fastnn.SiLU(), (4,)),
     (lambda: fastnn.Softmax(), (4,)),
     (lambda: fastnn.LogSoftmax(), (4,)),
+    (lambda: fastnn.Scale(4), (4,)),
     (lambda: fastnn.LayerNorm((2, 3), 1e-3, False), (2, 3)),
     (lambda: fastnn.BatchNorm1d(3, 1e-3, 0.3, False), (3,)),
     (lambda: fastnn.Dropout(0.125), (4,)),

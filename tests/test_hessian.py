@@ -37,7 +37,7 @@ LAYERS = {
             fastnn.SiLU(), fastnn.SELU(), fastnn.Mish(), fastnn.Softplus(1.5),
             fastnn.GELU(), fastnn.GELU("tanh"), fastnn.Softmax(), fastnn.LogSoftmax(),
             fastnn.LayerNorm(4), fastnn.LayerNorm(4, elementwise_affine=False),
-            fastnn.BatchNorm1d(4), fastnn.BatchNorm1d(4, affine=False),
+            fastnn.Scale(4), fastnn.BatchNorm1d(4), fastnn.BatchNorm1d(4, affine=False),
         )
     },
     "containers": lambda: [

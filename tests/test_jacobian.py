@@ -46,11 +46,12 @@ FEATURES = {
         fastnn.BatchNorm1d(4, affine=False),
     ],
     "python": lambda: [fastnn.Linear(3, 4), Cube(), fastnn.Linear(4, 2)],
+    "scaled": lambda: [fastnn.Scale(3), fastnn.Linear(3, 4), fastnn.Scale(4)],
     "tied": tied,
 }  # fmt: skip
 SEQUENCES = {
     "lstm": lambda: [fastnn.LSTM(3, 4, 2, True, dropout=0.5, return_sequences=False)],
-    "steps": lambda: [fastnn.LSTM(3, 4), fastnn.LayerNorm(4), fastnn.Linear(4, 1)],
+    "steps": lambda: [fastnn.LSTM(3, 4), fastnn.Scale(4), fastnn.LayerNorm(4), fastnn.Linear(4, 1)],
     "channels": lambda: [fastnn.BatchNorm1d(2), fastnn.Flatten(), fastnn.Linear(6, 2)],
     "embedding": lambda: [fastnn.Embedding(7, 3), fastnn.Linear(3, 2)],
     "sparse": lambda: [fastnn.Embedding(7, 3, sparse=True), fastnn.LSTM(3, 2)],

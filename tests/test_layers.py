@@ -46,6 +46,8 @@ LAYERS |= {
     "linear": (lambda **o: fastnn.Linear(6, 4, **o), (3, 6)),
     "linear without bias": (lambda **o: fastnn.Linear(6, 4, bias=False, **o), (3, 6)),
     "linear on a sequence": (lambda **o: fastnn.Linear(6, 4, **o), (3, 2, 5, 6)),
+    "scale": (lambda **o: fastnn.Scale(6, **o), (3, 6)),
+    "scale on a sequence": (lambda **o: fastnn.Scale(6, **o), (3, 2, 6)),
     "softmax on a sequence": (lambda **o: fastnn.Softmax(**o), (3, 2, 6)),
     "flatten": (lambda **o: fastnn.Flatten(**o), (3, 2, 6)),
     "flatten and linear": (

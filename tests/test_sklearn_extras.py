@@ -272,8 +272,13 @@ def test_one_label_at_a_time():
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(X, columns=list("abcd"))
     words = np.array(["x", "y", "z"])[LABELS]
-    with pytest.raises(ValueError, match="labels"):
+    with pytest.raises(ValueError, match="classes: expected all labels"):
         classifier().learn_one({"a": 1.0}, "x")
+    fresh = classifier().learn_one({"a": 1.0, "b": 2.0}, "y", classes=["x", "y"])
+    assert fresh.learn_one({"b": 2.0, "a": 1.0}, "x").predict_one({"a": 1.0, "b": 2.0}) in "xy"
+    assert list(fresh.predict_proba_one({"a": 1.0, "b": 2.0})) == ["x", "y"]
+    with pytest.raises(ValueError, match=r"y: expected one of \['x', 'y'\], got 'z'"):
+        fresh.learn_one({"a": 1.0, "b": 2.0}, "z")
     model = classifier(learning_rate_init=0.01).partial_fit(frame, words, classes=["x", "y", "z"])
     for _ in range(4):
         for i in np.random.default_rng(0).permutation(150):

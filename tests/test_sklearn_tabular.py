@@ -22,8 +22,13 @@ def test_columns():
         [[1.0, 0, 7, 3, 0], [2, 1, 7, 3, 0], [3, 2, 7, 3, 0], [4, 1, 7, 3, 9], [100, 0, 7, 3, 0]]
     )
     columns = Columns(np.array([False, True, True, False, False])).fit(table)
-    found = columns.transform(table)
+    found = columns.transform(table, np.float32)
     assert found.dtype == np.float32
+    twice = np.concatenate([table, table[2:4]])
+    weighted = Columns(columns.categorical).fit(table, np.array([1, 1, 2, 2, 1]))
+    repeated = Columns(columns.categorical).fit(twice)
+    np.testing.assert_array_equal(weighted.median, repeated.median)
+    np.testing.assert_array_equal(weighted.factor, repeated.factor)
     z = (table[:, 0] - 3) / 2  # median 3, quartiles 2 and 4
     np.testing.assert_allclose(found[:, 0], z / np.sqrt(1 + (z / 3) ** 2), rtol=1e-6)
     assert found[:, 0].max() < 3
@@ -32,10 +37,11 @@ def test_columns():
     np.testing.assert_allclose(found[:, 2], z / np.sqrt(1 + (z / 3) ** 2), rtol=1e-6)
     np.testing.assert_array_equal(found[:, 3:6], np.eye(3)[[0, 1, 2, 1, 0]])
     np.testing.assert_array_equal(found[:, 6], 1)  # one category
-    new = columns.transform(np.array([[3.0, 5, 7, 3, 0]]))
+    new = columns.transform(np.array([[3.0, 5, 7, 3, 0]]), np.float32)
     np.testing.assert_array_equal(new[0, 3:6], 0)  # an unknown one
     two = Columns(np.array([True])).fit(np.array([["b"], ["a"]], object))
-    np.testing.assert_array_equal(two.transform(np.array([["a"], ["b"], ["c"]])), [[1], [-1], [0]])
+    found = two.transform(np.array([["a"], ["b"], ["c"]]), np.float64)
+    np.testing.assert_array_equal(found, [[1], [-1], [0]])
 
 
 def test_the_network_and_the_rates_are_those_of_the_recipe():
@@ -102,7 +108,7 @@ def test_validation_data_choose_the_epoch():
     model = TabularClassifier(**SMALL, validation_data=(X[::2], LABELS[::2]))
     model.fit(X[1::2], LABELS[1::2])
     assert model.score(X[::2], LABELS[::2]) == model.best_validation_score_
-    few = TabularRegressor(**SMALL).fit(SAMPLES[:8], Y[:8])  # none are held out
+    few = TabularRegressor(**SMALL).fit(SAMPLES[:49], Y[:49])  # none are held out
     assert few.validation_scores_ is None
 
 

@@ -5,7 +5,7 @@
 
 cimport numpy as cnp
 from libc.stdint cimport int64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from fastnn._door.arrays import as_floats, as_output, convert
 
@@ -194,6 +194,33 @@ def zeros(tuple shape, cnp.dtype dtype):
     cdef cnp.ndarray x = empty(shape, dtype)
     memset(cnp.PyArray_DATA(x), 0, cnp.PyArray_NBYTES(x))
     return x
+
+
+def fill_row(x, tuple names, cnp.ndarray out):
+    """Write the numbers of a mapping into an array of float32 or float64, in the order of `names`.
+
+    Raises
+    ------
+    KeyError
+        If there is no such name.
+    """
+    cdef Py_ssize_t i
+    cdef bint double = cnp.PyArray_TYPE(out) == cnp.NPY_DOUBLE
+    for i in range(len(names)):
+        if double:
+            (<double *>cnp.PyArray_DATA(out))[i] = x[names[i]]
+        else:
+            (<float *>cnp.PyArray_DATA(out))[i] = x[names[i]]
+
+
+def repeat_rows(cnp.ndarray x, Py_ssize_t times, cnp.ndarray out):
+    """Copy each row of an array, along its first axis, so many times to the start of `out`."""
+    cdef Py_ssize_t i, count = cnp.PyArray_DIM(x, 0)
+    cdef Py_ssize_t size = cnp.PyArray_NBYTES(x) // max(count, 1)
+    cdef char *source = cnp.PyArray_BYTES(x)
+    cdef char *place = cnp.PyArray_BYTES(out)
+    for i in range(count * times):
+        memcpy(place + i * size, source + i // times * size, size)
 
 
 cpdef Py_ssize_t rows(cnp.ndarray x):

@@ -35,6 +35,7 @@ from fastnn.layers.embedding import Embedding
 from fastnn.layers.linear import Linear
 from fastnn.layers.normalization import BatchNorm1d, LayerNorm
 from fastnn.layers.parameter import Parameter
+from fastnn.layers.scale import Scale
 from fastnn.layers.shape import Flatten
 from fastnn.reference.activation import SELU_ALPHA, SELU_SCALE
 
@@ -137,6 +138,16 @@ def _linear(layer: Linear, x: Array, rx: Vector, along: Along) -> tuple[Vector, 
         return dy @ w, rdy @ w + dy @ rw
 
     return y, ry, backward
+
+
+def _scale(layer: Scale, x: Array, rx: Vector, along: Along) -> tuple[Vector, Vector, Back]:
+    w, rw = along(layer.weight)
+
+    def backward(dy: Vector, rdy: Vector) -> tuple[Vector, Vector]:
+        along.add(layer.weight, _rows(rdy * x + dy * rx).sum(0))
+        return w * dy, w * rdy + rw * dy
+
+    return w * x, w * rx + rw * x, backward
 
 
 def _embedding(
@@ -343,6 +354,7 @@ _RULES: dict[type[Layer], Callable[[Any, Array, Vector, Along], tuple[Vector, Ve
     Concat: _concat,
     Linear: _linear,
     Embedding: _embedding,
+    Scale: _scale,
     LayerNorm: _layer_norm,
     BatchNorm1d: _batch_norm,
     Softmax: _softmax_layer,

@@ -21,6 +21,7 @@ from fastnn.layers.embedding import Embedding
 from fastnn.layers.linear import Linear
 from fastnn.layers.normalization import BatchNorm1d, LayerNorm
 from fastnn.layers.parameter import Parameter
+from fastnn.layers.scale import Scale
 
 __all__ = ["Pass", "RowJacobian", "columns_of", "expect_layer", "inputs", "unchanged"]
 
@@ -217,13 +218,9 @@ class Pass:
         self.schedule = Schedule.of(builder, outputs, x, y)
         self.program = Program(self.schedule, Memory(), built.version)
         self.dtype, self.output_shape, self._added = built.dtype, tuple(y.shape), builder.added
+        self.outputs = prod(self.output_shape)
         self._x: Array = np.empty(0)
         self._arrays: dict[str, Array] = {}
-
-    @property
-    def outputs(self) -> int:
-        """Numbers in the prediction for one sample."""
-        return prod(self.output_shape)
 
     def forward(self, x: Array) -> Array:
         """Return the prediction for a batch that stays as it is until `backward`."""
@@ -372,6 +369,10 @@ def _linear(layer: Linear, x: Array, dy: Array) -> Parts:
         yield layer.bias, dy.sum(1)
 
 
+def _scale(layer: Scale, x: Array, dy: Array) -> Parts:
+    yield layer.weight, (dy * x).reshape(len(x), -1, x.shape[-1]).sum(1)
+
+
 def _layer_norm(layer: LayerNorm, x: Array, dy: Array) -> Parts:
     if layer.weight is None or layer.bias is None:  # it has both or none
         return
@@ -404,6 +405,7 @@ def _embedding(layer: Embedding, x: Array, dy: Array) -> Parts:
 
 _RULES: dict[type[Layer], Callable[[Any, Array, Array], Parts]] = {
     Linear: _linear,
+    Scale: _scale,
     LayerNorm: _layer_norm,
     BatchNorm1d: _batch_norm,
     Embedding: _embedding,

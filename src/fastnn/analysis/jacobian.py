@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn._door.numbers import choice
-from fastnn._kernels.door import as_input
+from fastnn._kernels.door import as_input, empty, ready, repeat_rows
 from fastnn._typing import Array
 from fastnn.analysis.backward import ROWS, Pass, RowJacobian, expect_layer, inputs, unchanged
 from fastnn.layers.base import Layer
 
 __all__ = ["input_gradient", "jacobian"]
-
 
 
 def input_gradient(model: Layer, x: ArrayLike, dy: ArrayLike) -> Array:
@@ -53,8 +54,8 @@ def input_gradient(model: Layer, x: ArrayLike, dy: ArrayLike) -> Array:
     model = expect_layer(model)
     _refuse_integers(model)
     x, single = inputs(model, x)
-    with unchanged(model):
-        run = _pass_of(model, x.shape[1:])
+    run = _pass_of(model, x.shape[1:])
+    with run.lock or unchanged(model):
         dy = as_input(dy, "dy", run.dtype)
         if single:
             dy = dy[None]
@@ -107,16 +108,21 @@ def jacobian(model: Layer, x: ArrayLike, wrt: str = "input") -> Array:
     array([[[4., 5., 1.]]], dtype=float32)
     """
     model = expect_layer(model)
-    if choice("wrt", wrt, ("input", "parameters")) == "input":
-        _refuse_integers(model)
+    if wrt == "input":
+        single, run = False, _kept(model, x)
+        if run is None:
+            _refuse_integers(model)
+            x, single = inputs(model, x)
+            run = _pass_of(model, x.shape[1:])
+        with run.lock or unchanged(model):
+            result = run.jacobian(x)  # type: ignore[arg-type]  # x is an array by now
+        return result[0] if single else result
+    choice("wrt", wrt, ("input", "parameters"))
     x, single = inputs(model, x)
     with unchanged(model):
-        if wrt == "input":
-            result = _input_jacobian(_pass_of(model, x.shape[1:]), x)
-        else:
-            rows = RowJacobian(model, x.shape[1:])
-            _, result = rows(x)
-            result = result.reshape(len(x), *rows.output_shape, result.shape[-1])
+        rows = RowJacobian(model, x.shape[1:])
+        _, result = rows(x)
+        result = result.reshape(len(x), *rows.output_shape, result.shape[-1])
     return result[0] if single else result
 
 
@@ -128,21 +134,64 @@ def _refuse_integers(model: Layer) -> None:
         )
 
 
-def _pass_of(model: Layer, shape: tuple[int, ...]) -> Pass:
-    """Return the pass for inputs of that shape, which the model keeps until it changes."""
-    programs, key = model._built().programs, ("as it predicts", shape)
-    found: Pass | None = programs.get(key)
-    return found or programs.keep(key, Pass(model, shape))
+class _InputPass(Pass):
+    """A pass for derivatives with respect to inputs, which a model keeps until it changes."""
+
+    def __init__(self, model: Layer, shape: tuple[int, ...]) -> None:
+        super().__init__(model, shape)
+        # to be held during a run; layers in Python may change what they like, others nothing
+        in_python = any(type(layer).plan is Layer.plan for _, layer in model._layers())
+        self.lock: Any = None if in_python else model._built().lock
+        self.shape, self.at_a_time = shape, max(1, ROWS // max(self.outputs, 1))
+        self.room = -1  # samples for which there are arrays
+
+    def jacobian(self, x: Array) -> Array:
+        """Return (rows, *outputs, *inputs): one backward pass for each output of each row."""
+        n = len(x)
+        result = empty((n, *self.output_shape, *self.shape), self.dtype)
+        if n <= self.at_a_time:
+            self._fill(x, result)
+            return result
+        for start in range(0, n, self.at_a_time):
+            part = slice(start, start + self.at_a_time)
+            self._fill(x[part], result[part])
+        return result
+
+    def _fill(self, x: Array, result: Array) -> None:
+        n = len(x)
+        if n > self.room:
+            self._reserve(n)
+        rows = n * self.outputs
+        repeat_rows(x, self.outputs, self.x)
+        self.program.forward(rows, self.x, self.y, self.arrays)
+        self.program.backward(rows, self.dy, result, self.arrays)
+
+    def _reserve(self, n: int) -> None:
+        """Make arrays for n samples, each repeated for every output."""
+        k, rows = self.outputs, n * self.outputs
+        self.x, self.y = empty((n, k, *self.shape), self.dtype), empty((rows, k), self.dtype)
+        self.dy = np.tile(np.eye(k, dtype=self.dtype), (n, 1))
+        self.arrays = {
+            carried.slot: empty((carried.parts, rows, *carried.shape), self.dtype)
+            for carried in self.schedule.carried
+        }
+        self.room = n
 
 
-def _input_jacobian(run: Pass, x: Array) -> Array:
-    outputs = run.outputs
-    eye = np.eye(outputs, dtype=run.dtype)
-    result = np.empty((len(x) * outputs, *x.shape[1:]), run.dtype)
-    at_a_time = max(1, ROWS // max(outputs, 1))
-    for start in range(0, len(x), at_a_time):
-        part = np.repeat(x[start : start + at_a_time], outputs, axis=0)
-        dy = np.tile(eye, (len(part) // outputs, 1)).reshape(-1, *run.output_shape)
-        run.forward(part)
-        result[start * outputs : start * outputs + len(part)] = run.backward(dy)
-    return result.reshape(len(x), *run.output_shape, *x.shape[1:])
+def _kept(model: Layer, x: Any) -> _InputPass | None:
+    """Return the pass that is kept for an array that kernels read as it is, or None."""
+    built = model._model
+    if built is None or not ready(x, built.dtype) or x.ndim < 2:
+        return None
+    found: _InputPass | None = built.programs.get(("as it predicts", x.shape[1:]))
+    return found
+
+
+def _pass_of(model: Layer, shape: tuple[int, ...]) -> _InputPass:
+    """Return the pass for inputs of that shape."""
+    built, key = model._built(), ("as it predicts", shape)
+    found: _InputPass | None = built.programs.get(key)
+    if found is None:
+        with built.lock:
+            found = built.programs.keep(key, _InputPass(model, shape))
+    return found

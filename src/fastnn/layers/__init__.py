@@ -18,6 +18,8 @@ from fastnn.layers.normalization import __all__ as _normalization
 from fastnn.layers.parameter import Parameter as Parameter
 from fastnn.layers.recurrent import *  # noqa: F403
 from fastnn.layers.recurrent import __all__ as _recurrent
+from fastnn.layers.scale import *  # noqa: F403
+from fastnn.layers.scale import __all__ as _scale
 from fastnn.layers.shape import *  # noqa: F403
 from fastnn.layers.shape import __all__ as _shape
 
@@ -30,6 +32,7 @@ if not TYPE_CHECKING:  # type checkers read literal lists alone, and the imports
         *_linear,
         *_normalization,
         *_recurrent,
+        *_scale,
         *_shape,
         "Layer",
         "Parameter",

@@ -30,6 +30,8 @@ from fastnn.reference.recurrent import *  # noqa: F403
 from fastnn.reference.recurrent import __all__ as _recurrent
 from fastnn.reference.rows import *  # noqa: F403
 from fastnn.reference.rows import __all__ as _rows
+from fastnn.reference.scale import *  # noqa: F403
+from fastnn.reference.scale import __all__ as _scale
 
 if not TYPE_CHECKING:  # type checkers read literal lists alone, and the imports
     __all__ = [
@@ -42,6 +44,7 @@ if not TYPE_CHECKING:  # type checkers read literal lists alone, and the imports
         *_optim,
         *_recurrent,
         *_rows,
+        *_scale,
         "optim",
     ]
 

@@ -194,6 +194,7 @@ class BaseNetwork(StochasticFit, BaseEstimator):  # type: ignore[misc]
         if "_network" in state:
             self._take_over()
             trainer, state["_online"] = state.pop("_trainer"), None
+            state.pop("_one", None)
             state["_optimizer_state"] = self._optimizer_state
             if trainer is not None:
                 state["_optimizer_state"] = trainer.optimizer.state_dict()

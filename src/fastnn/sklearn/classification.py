@@ -169,6 +169,9 @@ class Classifier(ClassifierMixin, BaseNetwork):  # type: ignore[misc]
 class OnlineClassifier(Classifier):
     """One that can go on with more data."""
 
+    _known_classes: Any = None  # of which `_known_targets` has targets by label
+    _known_targets: dict[Any, Array]
+
     @available_if(is_stochastic)  # type: ignore[untyped-decorator]
     def partial_fit(
         self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None
@@ -195,7 +198,7 @@ class OnlineClassifier(Classifier):
                 self._label_binarizer.fit(classes)
         return self._fit(X, y, sample_weight, incremental=True)
 
-    def learn_one(self, x: Mapping[str, float], y: Any) -> Any:
+    def learn_one(self, x: Mapping[str, float], y: Any, classes: Any = None) -> Any:
         """Learn from one sample, as river's models do.
 
         Parameters
@@ -203,19 +206,35 @@ class OnlineClassifier(Classifier):
         x : dict of str to float
             The features by name, the same names at each call.
         y : label
-            One of `classes_`, which a call of `fit` or `partial_fit` has told.
+        classes : array of shape (n_classes,), default=None
+            All labels; needed at the first call.
 
         Returns
         -------
         self
         """
-        if not hasattr(self, "classes_"):
-            raise ValueError(
-                "learn_one: expected to know all labels, from partial_fit(X, y, classes=...) or "
-                "fit before it"
-            )
-        self._learn(x, self._label_binarizer.transform([y]).astype(bool))
+        if "classes_" not in self.__dict__:
+            if classes is None:
+                raise ValueError("classes: expected all labels at the first call of learn_one")
+            _check_partial_fit_first_call(self, classes)
+            self._label_binarizer = LabelBinarizer().fit(classes)
+        self._learn(x, y)
         return self
+
+    def _target_of(self, label: Any) -> Array:
+        """Return the target for one label, which is looked up after the first time."""
+        if self._known_classes is not self.classes_:
+            self._known_classes, self._known_targets = self.classes_, {}
+        target = self._known_targets.get(label)
+        if target is None:
+            if label not in (known := self.classes_.tolist()):
+                raise ValueError(f"y: expected one of {known}, got {label!r}")
+            binary = self._label_binarizer.transform([label]).astype(bool)
+            target = self._known_targets[label] = self._targets(binary)
+        return target
+
+    def _outputs_of_one(self) -> int:
+        return int(self._label_binarizer.transform(self.classes_[:1]).shape[1])
 
     def predict_one(self, x: Mapping[str, float]) -> Any:
         """Return the label of one sample.
@@ -228,7 +247,12 @@ class OnlineClassifier(Classifier):
         -------
         label
         """
-        return self._decide(self._outputs(self._row(x)))[0]
+        outputs = self._outputs(self._row(x))
+        if self.out_activation_ == "softmax":
+            return self.classes_[outputs.argmax()]
+        if self.n_outputs_ == 1:
+            return self.classes_[int(outputs[0, 0] > 0.5)]
+        return self._decide(outputs)[0]
 
     def predict_proba_one(self, x: Mapping[str, float]) -> dict[Any, float]:
         """Return the probability of each class for one sample.

@@ -149,21 +149,20 @@ class Epochs:
 
     def step(self, x: Array, y: Array, weight: Array | None) -> float:
         """Train on one batch; returns its loss, the penalty included."""
-        rows = len(x)
-        mass = rows if weight is None else float(weight.sum())
-        trainer, parts = self.trainer, self.criterion.parts
-        penalty = 0.0
-        if self.alpha:
-            if trainer.l2 != self.alpha / mass:
-                trainer.l2 = self.alpha / mass
-            if parts > 1:
-                penalty = 0.5 * trainer.l2 * squares(trainer.model)
+        rows, trainer, parts = len(x), self.trainer, self.criterion.parts
         if weight is not None:
             weights = self.criterion.weights(weight, rows, x.dtype)
         elif rows in self._alike:
             weights = self._alike[rows]
         else:
             weights = self._alike[rows] = self.criterion.weights(None, rows, x.dtype)
+        if self.alpha:
+            strength = self.alpha / (rows if weight is None else float(weight.sum()))
+            if trainer.l2 != strength:
+                trainer.l2 = strength
+        if parts == 1 or not self.alpha:
+            return trainer.step(x, y, weights) / parts
+        penalty = 0.5 * trainer.l2 * squares(trainer.model)
         return (trainer.step(x, y, weights) - penalty) / parts + penalty
 
 

@@ -47,12 +47,10 @@ class Perceptron(Pointwise):
         self.coefs_ = [layer.weight.data.T for layer in self._dense]
         self.intercepts_ = [layer.bias.data for layer in self._dense]
         self._shown = [*self.coefs_, *self.intercepts_]
+        self._places = list(map(id, self._shown))  # theirs as long as they are held
 
     def _take_over(self) -> None:
-        given = [*self.coefs_, *self.intercepts_]
-        if len(given) == len(self._shown) and all(
-            a is b for a, b in zip(given, self._shown, strict=True)
-        ):
+        if [*map(id, self.coefs_), *map(id, self.intercepts_)] == self._places:
             return
         for layer, weight, bias in zip(self._dense, self.coefs_, self.intercepts_, strict=True):
             layer.weight.data, layer.bias.data = np.asarray(weight).T, bias
@@ -60,7 +58,8 @@ class Perceptron(Pointwise):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what only compares identities."""
-        return {name: value for name, value in super().__getstate__().items() if name != "_shown"}
+        state = super().__getstate__()
+        return {name: state[name] for name in state if name not in ("_shown", "_places")}
 
     def _order(self) -> Array:
         """Return the order of scikit-learn: all weights, (in, out), then all biases.

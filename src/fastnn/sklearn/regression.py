@@ -75,6 +75,8 @@ class Regressor(RegressorMixin, BaseNetwork):  # type: ignore[misc]
 
     def _centre(self, outputs: Array) -> Array:
         """Return one number for each output: the mean, or the quantile next to the median."""
+        if outputs.shape[1] == self.n_outputs_:
+            return outputs
         loss = self._criterion().loss
         if not isinstance(loss, Loss) or loss.target not in ("quantiles", "moments"):
             return outputs
@@ -213,7 +215,7 @@ class OnlineRegressor(Regressor):
         -------
         self
         """
-        self._learn(x, np.array([[y]], float))
+        self._learn(x, y)
         return self
 
     def predict_one(self, x: Mapping[str, float]) -> float:
@@ -227,4 +229,4 @@ class OnlineRegressor(Regressor):
         -------
         float
         """
-        return float(self._centre(self._outputs(self._row(x)))[0, 0])
+        return float(self._centre(self._outputs(self._row(x))).item(0))

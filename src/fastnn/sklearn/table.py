@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fastnn._typing import Array
 
-__all__ = ["Columns"]
+__all__ = ["Columns", "as_objects"]
 
 
 class Columns:
@@ -30,26 +31,41 @@ class Columns:
     def __init__(self, categorical: Array) -> None:
         self.categorical = categorical
 
-    def fit(self, X: Array) -> Columns:
+    def fit(self, X: Array, sample_weight: Array | None = None) -> Columns:
         """Learn medians, quartiles and categories."""
         numbers = X[:, ~self.categorical].astype(np.float64)
-        self.median = np.median(numbers, axis=0)
-        low, high = np.quantile(numbers, [0.25, 0.75], axis=0)
+        weight = np.ones(len(X)) if sample_weight is None else sample_weight
+        low, self.median, high = quantiles(numbers, weight, (0.25, 0.5, 0.75))
         width = high - low
-        spread = np.ptp(numbers, axis=0)
-        width = np.where(width > 0, width, 0.5 * spread)
+        width = np.where(width > 0, width, 0.5 * np.ptp(numbers, axis=0))
         self.factor = np.divide(1.0, width, out=np.zeros_like(width), where=width > 0)
         self.known = [np.unique(column) for column in X[:, self.categorical].T]
         return self
 
-    def transform(self, X: Array) -> Array:
-        """Return float32 columns, the numbers first."""
+    def transform(self, X: Array, dtype: Any) -> Array:
+        """Return columns of that dtype, the numbers first."""
         z = (X[:, ~self.categorical].astype(np.float64) - self.median) * self.factor
         parts = [z / np.sqrt(1 + (z / 3) ** 2)]
         for column, known in zip(X[:, self.categorical].T, self.known, strict=True):
             found = (column[:, None] == known).astype(np.float64)
             parts.append(found[:, :1] - found[:, 1:] if len(known) == 2 else found)
-        return np.ascontiguousarray(np.concatenate(parts, axis=1), np.float32)
+        return np.ascontiguousarray(np.concatenate(parts, axis=1), dtype)
+
+
+def quantiles(x: Array, weight: Array, levels: Sequence[float]) -> Array:
+    """Return quantiles of each column, (levels, columns).
+
+    The means of both values between which the weight below reaches the level, if it does there: a
+    sample with the weight 2 counts as two.
+    """
+    order = np.argsort(x, axis=0)
+    found = np.empty((len(levels), x.shape[1]))
+    for j in range(x.shape[1]):
+        column, below = x[order[:, j], j], np.cumsum(weight[order[:, j]])
+        for i, level in enumerate(levels):
+            reached = level * below[-1] * np.array([1 - 1e-12, 1 + 1e-12])
+            found[i, j] = column[np.searchsorted(below, reached)].mean()
+    return found
 
 
 def as_objects(X: Any) -> tuple[Array, Array]:

@@ -12,8 +12,7 @@ from sklearn.utils import check_random_state, check_X_y
 
 from fastnn import optim, schedules
 from fastnn._typing import Array
-from fastnn.layers import Linear, Sequential
-from fastnn.layers.base import Layer
+from fastnn.layers import Linear, Scale, Sequential
 from fastnn.sklearn.base import BaseNetwork
 from fastnn.sklearn.network import make_network
 from fastnn.sklearn.table import Columns, as_objects
@@ -23,33 +22,8 @@ __all__ = ["Tabular"]
 
 # Of the rate: what the factors of features have, and biases (Holzmüller et al. 2024, table A.2).
 OF_SCALE, OF_BIAS = 6.0, 0.1
-# Samples without which none are held out.
-FEWEST = 10
-
-
-class Factors(Layer):
-    """A trainable factor for each feature, which starts at 1."""
-
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.weight = self.parameter(
-            "weight", (features,), lambda shape, rng, dtype: np.ones(shape, dtype)
-        )
-
-    def forward(self, x: Any, training: bool = False) -> Array:
-        """Return x times the factors."""
-        self.x = x if training else None
-        return np.asarray(x * self.weight.array)
-
-    def backward(self, dy: Any, accumulate: bool = False) -> Array:
-        """Return dx, and keep the gradient of the factors."""
-        gradient = (dy * self.x).sum(0)
-        self.weight.grad_array[...] = self.weight.grad_array + gradient if accumulate else gradient
-        return np.asarray(dy * self.weight.array)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the batch."""
-        return super().__getstate__() | {"x": None}
+# Samples without which none are held out, and precision costs nothing.
+FEWEST = 50
 
 
 class Tabular(BaseNetwork):
@@ -102,23 +76,23 @@ class Tabular(BaseNetwork):
     ) -> tuple[Array, Array, Array | None]:
         X, y, sample_weight = super()._checked(X, y, sample_weight, incremental, reset)
         if reset:
-            self._columns = Columns(self._categorical).fit(X)
+            if sample_weight is not None:
+                counts = sample_weight > 0
+                X, y, sample_weight = X[counts], y[counts], sample_weight[counts]
+            self._columns = Columns(self._categorical).fit(X, sample_weight)
             self._holds_out = len(X) >= FEWEST or self.validation_data is not None
-        return self._columns.transform(X), y, sample_weight
+            self._dtype = np.dtype(np.float64 if len(X) < FEWEST else np.float32)
+        return self._columns.transform(X, self._dtype), y, sample_weight
 
     def _inputs(self, X: Any) -> Array:
         X = super()._inputs(X)
-        return self._columns.transform(X)
-
-    def _initialize(self, X: Array, sizes: list[int]) -> None:
-        super()._initialize(X, sizes)
-        self._dtype = np.dtype(np.float32)
+        return self._columns.transform(X, self._dtype)
 
     def _make_network(self, X: Array, sizes: list[int]) -> Sequential:
         """Weights N(0, 1) / √in and biases N(0, 1); 0 in the last layer."""
         units = [X.shape[1], *sizes, self._units()]
-        network, self._dense = make_network(units, self.activation, np.float32)
-        self._factors = Factors(X.shape[1])
+        network, self._dense = make_network(units, self.activation, X.dtype)
+        self._factors = Scale(X.shape[1])
         network.layers = [self._factors, *network.layers]
         random = check_random_state(self._random_state)
         for layer in self._dense[:-1]:

@@ -32,7 +32,7 @@ class TabularClassifier(Tabular, Classifier):
     random_state : int, RandomState instance or None, default=None
     verbose : bool, default=False
     validation_fraction : float, default=0.2
-        What is held out to find the best epoch; none of fewer than 10 samples.
+        What is held out to find the best epoch; none of fewer than 50 samples.
     validation_data : (X, y) or (X, y, sample_weight), default=None
         Data of your own instead.
     label_smoothing : float, default=0.1
@@ -57,8 +57,8 @@ class TabularClassifier(Tabular, Classifier):
     and boosted trees on tabular data", NeurIPS 2024: numbers scaled robustly and clipped smoothly,
     categories one-hot, a trainable factor for each column, weights N(0, 1)/√in with rates of their
     own, label smoothing, Adam (0.9, 0.95), cosine cycles, and the last epoch with the best score of
-    the held-out part. In float32. A sample weight is no repeated sample: medians, quartiles and the
-    choice of what is held out know nothing of it.
+    the held-out part. In float32; in float64 where fewer than 50 samples make it cheap. Weights of
+    samples count in medians and quartiles, too.
 
     Examples
     --------

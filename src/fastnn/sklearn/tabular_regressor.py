@@ -29,7 +29,7 @@ class TabularRegressor(Tabular, Regressor):
     random_state : int, RandomState instance or None, default=None
     verbose : bool, default=False
     validation_fraction : float, default=0.2
-        What is held out to find the best epoch; none of fewer than 10 samples.
+        What is held out to find the best epoch; none of fewer than 50 samples.
     validation_data : (X, y) or (X, y, sample_weight), default=None
         Data of your own instead.
     categorical_features : list of int or "auto", default="auto"
@@ -92,8 +92,9 @@ class TabularRegressor(Tabular, Regressor):
     ) -> tuple[Array, Array, Array | None]:
         X, y, sample_weight = super()._checked(X, y, sample_weight, incremental, reset)
         if reset:
-            spread = np.std(y, axis=0)
-            self._mean, self._spread = np.mean(y, axis=0), np.where(spread > 0, spread, 1.0)
+            self._mean = np.average(y, axis=0, weights=sample_weight)
+            spread = np.sqrt(np.average((y - self._mean) ** 2, axis=0, weights=sample_weight))
+            self._spread = np.where(spread > 0, spread, 1.0)
         return X, y, sample_weight
 
     def _criterion(self) -> Criterion:

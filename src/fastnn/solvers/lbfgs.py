@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn._door.numbers import at_least_0, positive
+from fastnn._kernels.quasi_newton import Pairs
 from fastnn.layers.base import Layer
 from fastnn.solvers.line_search import Point, search
 from fastnn.solvers.objective import AnyLoss, Objective
@@ -102,7 +102,7 @@ def lbfgs(
     f = Objective(model, loss, x, y, l2, l2_on, sample_weight)
     theta = model.get_flat().astype(np.float64)
     here = Point(0.0, *_first(f, theta))
-    history, pairs, lowest = [here.value], _Pairs(memory), 0
+    history, pairs, lowest = [here.value], Pairs(memory, theta.size), 0
     unit = float(np.finfo(model._built().dtype).eps)
     n_iter, message = 0, "the largest number of iterations is reached"
     try:
@@ -146,7 +146,7 @@ def _first(f: Objective, theta: Vector) -> tuple[float, float, Vector]:
 
 
 def _along(
-    f: Objective, theta: Vector, direction: Vector, here: Point, pairs: _Pairs, unit: float
+    f: Objective, theta: Vector, direction: Vector, here: Point, pairs: Pairs, unit: float
 ) -> Point | None:
     """Search along `direction`."""
 
@@ -160,37 +160,3 @@ def _along(
         return None
     first = 1.0 if pairs else min(1.0, 1 / float(np.abs(here.gradient).sum()))
     return search(at, start, first, NOISE * unit * abs(here.value))
-
-
-class _Pairs:
-    """The last steps s and changes y of the gradient, and the inverse Hessian that they imply."""
-
-    def __init__(self, memory: int) -> None:
-        self.pairs: deque[tuple[Vector, Vector, float]] = deque(maxlen=memory)
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def clear(self) -> None:
-        self.pairs.clear()
-
-    def remember(self, step: Vector, change: Vector) -> None:
-        """Keep a pair, unless rounding has taken the curvature along the step."""
-        curvature = float(step @ change)
-        if curvature > 1e-10 * float(np.linalg.norm(step) * np.linalg.norm(change)):
-            self.pairs.append((step, change, 1 / curvature))
-
-    def direction(self, gradient: Vector) -> Vector:
-        """Return -H times the gradient: the two-loop recursion."""
-        q = -gradient
-        parts = []
-        for step, change, inverse in reversed(self.pairs):
-            part = inverse * float(step @ q)
-            parts.append(part)
-            q -= part * change
-        if self.pairs:
-            _, change, inverse = self.pairs[-1]
-            q *= 1 / (inverse * float(change @ change))
-        for (step, change, inverse), part in zip(self.pairs, reversed(parts), strict=True):
-            q += (part - inverse * float(change @ q)) * step
-        return q

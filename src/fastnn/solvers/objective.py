@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn._door.numbers import at_least_0, choice
+from fastnn._typing import Array
 from fastnn.layers.base import Layer
+from fastnn.layers.model import arenas
+from fastnn.layers.parameter import Parameter
 from fastnn.losses.loss import Loss
 from fastnn.training import Trainer
 
@@ -40,7 +43,7 @@ class Objective:
     ) -> None:
         self._trainer = Trainer(model, loss, None)
         refuse_random_numbers(model)
-        self.model, self._l2 = model, at_least_0("l2", l2)
+        self.model, self._l2, self._planned = model, at_least_0("l2", l2), -1
         self._l2_on = choice("l2_on", l2_on, ("weights", "all"))
         with model._built().lock:
             self._data = self._trainer._data(x, y, sample_weight)[:3]
@@ -49,30 +52,48 @@ class Objective:
     def __call__(self, theta: ArrayLike) -> tuple[float, Vector]:
         """Return the loss at `theta` and a new float64 array with its gradient."""
         theta = np.asarray(theta, np.float64)
-        with self.model._built().lock:
-            self.model.set_flat(theta)
+        built = self.model._built()
+        with built.lock:
+            if self._planned != built.version.value:
+                self._look_at_parameters()
+                self._planned = built.version.value
+            if self._values is None or theta.shape != self._values.shape:
+                self.model.set_flat(theta)
+            else:
+                self._values[...] = theta
             loss = self._trainer.step(*self._data)
-            if any(p.trainable for p in self.model.parameters()):
+            if self._gradient is not None:
+                gradient = self._gradient.astype(np.float64)
+            elif any(p.trainable for p in self.model.parameters()):
                 gradient = self.model.get_flat_grad().astype(np.float64)
             else:
                 gradient = np.zeros(theta.shape)
             if self._l2:
-                loss += self._add_penalty(theta, gradient)
+                decay = self._decay * theta
+                loss += 0.5 * float(decay @ theta)
+                gradient += np.where(self._moves, decay, 0)
         self.n_evaluations += 1
         return loss, gradient
 
-    def _add_penalty(self, theta: Vector, gradient: Vector) -> float:
-        """Add λW to the gradient, and return λ/2 Σ‖W‖²."""
-        squares, start = 0.0, 0
-        for parameter in self.model.parameters():
-            part = slice(start, start + parameter.size)
-            start += parameter.size
-            if self._l2_on == "weights" and len(parameter.shape) < 2:
-                continue
-            squares += float(theta[part] @ theta[part])
-            if parameter.trainable:
-                gradient[part] += self._l2 * theta[part]
-        return 0.5 * self._l2 * squares
+    def _look_at_parameters(self) -> None:
+        """Note where they lie, which move, and which are penalized."""
+        parameters = self.model.parameters()
+        sizes = [p.size for p in parameters]
+        penalized = [self._l2 * (self._l2_on == "all" or len(p.shape) > 1) for p in parameters]
+        self._decay: Vector = np.repeat(penalized, sizes)
+        self._moves = np.repeat([p.trainable for p in parameters], sizes)
+        self._values, self._gradient = None, None
+        if all(p.trainable and not p.sparse for p in parameters):
+            self._values, self._gradient = in_one_piece(parameters)
+
+
+def in_one_piece(parameters: Sequence[Parameter]) -> tuple[Array | None, Array | None]:
+    """Return views of all values and gradients as vectors, or None where they lie apart."""
+    found = arenas(parameters)
+    starts = [p.array.ctypes.data for p in parameters]
+    if len(found) != 1 or starts != sorted(starts):
+        return None, None
+    return found[0]
 
 
 def objective(

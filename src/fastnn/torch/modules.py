@@ -47,6 +47,19 @@ class LSTM(nn.LSTM):
         return y if self.return_sequences else torch.cat([*h[-1 - self.bidirectional :]], -1)
 
 
+class Scale(nn.Module):
+    """A factor for each feature."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.weight = nn.Parameter(torch.ones(num_features))
+
+    def forward(self, x: Any) -> Any:
+        """Return x times the factors."""
+        return x * self.weight
+
+
 class Kind(NamedTuple):
     """A layer and its module, whose arguments and parameters have the same names.
 
@@ -63,7 +76,9 @@ class Kind(NamedTuple):
 
 
 # Modules that are not those of a layer's name in torch.nn.
-_MODULES: dict[str, type[Any]] = {"Concat": Concat, "LSTM": LSTM, "Residual": Residual}
+_MODULES: dict[str, type[Any]] = {
+    "Concat": Concat, "LSTM": LSTM, "Residual": Residual, "Scale": Scale,
+}  # fmt: skip
 
 _REQUIRED: dict[str, dict[str, Any]] = {
     "BatchNorm1d": {"track_running_stats": True},
