@@ -14,7 +14,7 @@ except ImportError as error:
 __all__ = ["Classifier", "Regressor"]
 
 
-class Regressor(_base.Regressor):  # type: ignore[misc]
+class Regressor(_base.Regressor):
     """A regressor of :mod:`fastnn.sklearn` for river's pipelines and evaluation.
 
     Parameters
@@ -46,7 +46,7 @@ class Regressor(_base.Regressor):  # type: ignore[misc]
         return float(self.model.predict_one(x)) if hasattr(self.model, "n_features_in_") else 0.0
 
 
-class Classifier(_base.Classifier):  # type: ignore[misc]
+class Classifier(_base.Classifier):
     """A classifier of :mod:`fastnn.sklearn` for river's pipelines and evaluation.
 
     Parameters
