@@ -8,7 +8,8 @@ from fastnn import initializers
 from fastnn._door.numbers import positive
 from fastnn._planning.builder import Builder, RowCount, Value
 from fastnn._typing import Rng, Shape
-from fastnn.layers.base import Layer, fixed, rows_and_columns
+from fastnn.layers.attribute import fixed
+from fastnn.layers.base import Layer, rows_and_columns
 
 __all__ = ["Scale"]
 
