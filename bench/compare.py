@@ -15,9 +15,12 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+import estimators
 import numpy as np
 import optim
 import sequence
+import solvers
+import tabular
 from libraries import describe_libraries
 from limits import idlest_cores, run_limited
 from networks import DIGITS, EPOCHS, LEARNING_RATE, MNIST, STEPS, Network
@@ -220,6 +223,9 @@ def denormals(machine: Machine, rounds: int) -> Iterator[Record]:
 
 
 SECTIONS = (steps, fit, gemm, elementwise, overhead, threads, bfloat16, denormals)
+MORE = {  # in files of their own
+    "sklearn": estimators.estimators, "solvers": solvers.solvers, "tabular": tabular.tabular,
+}  # fmt: skip
 
 
 def tables(options: argparse.Namespace) -> dict[str, list[Table]]:
@@ -227,6 +233,8 @@ def tables(options: argparse.Namespace) -> dict[str, list[Table]]:
     found = {section.__name__: [Table(section.__doc__, section)] for section in SECTIONS}
     found["optim"] = optim.tables(options.arrays, options.rules)
     found["sequence"] = sequence.tables(options.layers)
+    for name, section in MORE.items():
+        found[name] = [Table(section.__doc__, section)]
     return found
 
 
@@ -245,7 +253,7 @@ def measure(options: argparse.Namespace, threads: int) -> dict[str, dict[str, li
 def parse() -> argparse.Namespace:
     """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    names = [*(section.__name__ for section in SECTIONS), "optim", "sequence"]
+    names = [*(section.__name__ for section in SECTIONS), "optim", "sequence", *MORE]
     parser.add_argument("sections", nargs="+", choices=[*names, "all"])
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--rounds", type=int, default=15, help="samples of each measurement")

@@ -44,9 +44,9 @@ def dask(model, grid, x, y):
     """Return the same, fits on the workers of a Dask cluster."""
     from distributed import Client
 
-    with Client(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None):
-        with joblib.parallel_config(backend="dask"):
-            return plain(model, grid, x, y)
+    cluster = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
+    with Client(**cluster, dashboard_address=None), joblib.parallel_config(backend="dask"):
+        return plain(model, grid, x, y)
 
 
 def one_by_one(model, grid, x, y, x_held, y_held):
