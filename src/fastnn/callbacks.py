@@ -468,14 +468,24 @@ class CSVLogger(Callback):
 
     def __init__(self, path: str | PathLike[str], append: bool = False) -> None:
         self.path, self.append = Path(path), boolean("append", append)
+        self._writes = True
+
+    def set_trainer(self, trainer: Any) -> None:
+        """Receive the trainer; of several ranks the first one writes."""
+        super().set_trainer(trainer)
+        self._writes = getattr(trainer, "rank", 0) == 0
 
     def on_train_begin(self) -> None:
         """Open the file, so that a wrong path is found before the first epoch."""
+        if not self._writes:
+            return
         with self.path.open("a" if self.append else "w", encoding="utf-8"):
             pass
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Write one row."""
+        if not self._writes:
+            return
         row = {"epoch": epoch, **logs}
         with self.path.open("a+", newline="", encoding="utf-8") as file:
             file.seek(0)

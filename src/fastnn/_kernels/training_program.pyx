@@ -8,10 +8,11 @@ cimport numpy as cnp
 from libc.float cimport DBL_MIN, FLT_MIN
 from libc.math cimport NAN, fabs
 from libc.stdint cimport int64_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from fastnn._kernels.core cimport (
-    Scratch, execute, fastnn_run, give_back, sum_losses, take_scratch)
+    Scratch, execute, fastnn_pace, fastnn_run, give_back, sum_losses, take_scratch)
 from fastnn._kernels.door cimport labels_in_range
 from fastnn._kernels.program cimport Memory, Program, Version
 from fastnn._kernels.update cimport UpdateTable
@@ -119,6 +120,7 @@ cdef class TrainingProgram(Program):
     cdef double l2
     cdef readonly double total
     cdef Py_ssize_t batch  # where the rows of a batch are gathered, from the start of the block
+    cdef fastnn_pace *part_paces  # of runs of a part, by its first call
 
     def __init__(self, schedule, Memory memory, Version version, row_loss, Py_ssize_t elements,
                  Py_ssize_t classes=0, class_weight=None, ignore_index=None, reduction="mean",
@@ -144,6 +146,12 @@ cdef class TrainingProgram(Program):
         self.weight, self.weights_per_sample = form_of(weight), weight.size
         self.by_element = by_element
         self.least = DBL_MIN if self.is_double else FLT_MIN
+        self.part_paces = <fastnn_pace *>calloc(self.call_count + 1, sizeof(fastnn_pace))
+        if self.part_paces == NULL:
+            raise MemoryError("program")
+
+    def __dealloc__(self):
+        free(self.part_paces)
 
     def set_l2(self, double l2):
         """Set λ of a penalty that has been planned, for the steps to come."""
@@ -268,6 +276,53 @@ cdef class TrainingProgram(Program):
                 update.raise_not_finite()
             update.taken = 1
         return loss
+
+    # In parts ---------------------------------------------------------------------------------
+
+    def begin(self, cnp.ndarray x, cnp.ndarray target, weight=None, dict carried=None):
+        """Take a batch to be run in parts; returns what its sum of losses is divided by alone.
+
+        Arrays are as of `step`, and are kept by the caller until the last part.
+        """
+        cdef fastnn_run run
+        cdef void *w = NULL if weight is None else cnp.PyArray_DATA(<cnp.ndarray>weight)
+        cdef Py_ssize_t rows = cnp.PyArray_DIM(x, 0)
+        self._prepare(&run, rows, 0, self.call_count)
+        if self.others:
+            self._bind_others(carried, rows)
+        self._bind(self.x_slot, cnp.PyArray_DATA(x), rows)
+        self._bind(self.target_slot, cnp.PyArray_DATA(target), rows)
+        self._bind(self.weight_slot, w, rows)
+        return self._total(w, cnp.PyArray_DATA(target), rows)
+
+    def divide_by(self, double total):
+        """Set what the sum of the losses is divided by."""
+        self.total = total
+        self._set_scalar(self.scale, 1 / total if total != 0 else 0)
+
+    def part(self, cnp.ndarray x, Py_ssize_t first, Py_ssize_t last):
+        """Run the calls from `first` to before `last` on the batch that was taken."""
+        cdef fastnn_run run
+        cdef Scratch scratch
+        self._prepare(&run, cnp.PyArray_DIM(x, 0), first, last)
+        run.pace = &self.part_paces[first]
+        scratch = take_scratch(&run)
+        if self.has_python:
+            self.bound["x"] = x
+        if first == 0:
+            self._advance()
+        with nogil:
+            self.threads = execute(&run)
+        give_back(scratch)
+        if self.has_python:
+            self.bound.clear()
+        if self.failure.failed:
+            self._raise()
+
+    def loss_sum(self, Py_ssize_t rows):
+        """Return the sum of the losses of the batch, without penalty."""
+        return sum_losses(self.addresses[self.row_loss], rows * self.rows_per_sample,
+                          self.is_double)
 
     def steps(self, cnp.ndarray x, cnp.ndarray target, weight, cnp.ndarray index,
               Py_ssize_t batch_size, UpdateTable update, dict carried=None):

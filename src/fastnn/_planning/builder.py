@@ -267,6 +267,10 @@ class Builder:
         Those to compute gradients for, if they are trainable; all by default.
     precision : {"float32", "bfloat16"}
         What products read their operands as.
+    group : Group, optional
+        The ranks that sum gradients: each is computed as early as it can be, to be on its way.
+    share : bool
+        Whether statistics of the batch are those of all ranks.
     """
 
     def __init__(
@@ -277,9 +281,13 @@ class Builder:
         model: Watcher | None = None,
         trained: Container[PlannedParameter] | None = None,
         precision: str = "float32",
+        group: Any = None,
+        share: bool = False,
     ) -> None:
         self.dtype, self.training, self.dense = np.dtype(dtype), training, dense
         self.model, self.trained, self.precision = model, trained, precision
+        self.group = group
+        self.shared: list[Any] | None = [] if share else None
         self.parameters: dict[PlannedParameter, None] = {}  # whose gradients are computed
         self._gradients: dict[int, PlannedParameter] = {}  # parameters by their gradients
         self.scopes: list[Scope] = []
@@ -510,5 +518,29 @@ class Builder:
 
     def operations(self) -> list[Operation]:
         """Return all operations in the order of execution."""
-        backward = self._operations[BACKWARD][::-1]
-        return self._operations[FORWARD] + backward + self._operations[GRADIENT]
+        backward, gradient = self._operations[BACKWARD][::-1], self._operations[GRADIENT]
+        if self.group is not None:
+            return self._operations[FORWARD] + _early(backward, gradient)
+        return self._operations[FORWARD] + backward + gradient
+
+
+def _early(backward: list[Operation], gradient: list[Operation]) -> list[Operation]:
+    """Put each gradient of parameters behind the last operation that writes what it reads."""
+    written: dict[int, int] = {}  # arrays: after how many operations of the backward pass
+    behind: list[list[Operation]] = [[] for _ in range(len(backward) + 1)]
+
+    def write(op: Operation, place: int) -> None:
+        for pointer in op.pointers if op.python else op.outputs:
+            written[id(getattr(pointer, "root", pointer))] = place
+
+    for place, op in enumerate(backward, 1):
+        write(op, place)
+    for op in gradient:
+        used = (id(getattr(pointer, "root", pointer)) for pointer in op.pointers)
+        place = max(written.get(array, 0) for array in used)
+        behind[place].append(op)
+        write(op, place)
+    order = behind[0]
+    for op, early in zip(backward, behind[1:], strict=True):
+        order += [op, *early]
+    return order

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn._kernels.program import ROWS
-from fastnn._planning.builder import BACKWARD, FORWARD, Builder, Operation, Storage, Value
+from fastnn._planning.builder import BACKWARD, FORWARD, Builder, Operation, PlannedParameter, Storage, Value
 
 
 class Schedule:
@@ -31,6 +31,10 @@ class Schedule:
     minimum_rows : int
     index_limit : int or None
         Indices among the inputs must be below it.
+    shared : list of SharedStatistics
+        In the order of the forward pass.
+    exchange : Exchange or None
+        How the gradients are summed over ranks.
     """
 
     def __init__(
@@ -50,6 +54,8 @@ class Schedule:
         self.carried, self.arrays = builder.carried, builder.arrays
         self.changing = builder.changing
         self.parameters, self.index_limit = list(builder.parameters), builder.index_limit
+        self.shared: list[Any] = builder.shared or []
+        self.exchange: Any = None
 
     @classmethod
     def of(
@@ -77,6 +83,23 @@ class Schedule:
         """Give recurrent layers their states after a run; None if nobody has taken them."""
         for carried in self.carried:
             carried.layer()._last.final = arrays.get(carried.slot)
+
+    def completed(self) -> list[tuple[int, list[PlannedParameter]]]:
+        """Return after how many calls the gradients of which parameters are complete.
+
+        In the order of the calls. Those that layers in Python compute are not among them.
+        """
+        last: dict[PlannedParameter, int] = {}
+        gradients = {id(parameter.grad_array): parameter for parameter in self.parameters}
+        for count, call in enumerate(self.calls, 1):
+            op: Operation | None = call
+            while op is not None:
+                for output in op.outputs:
+                    if id(output) in gradients:
+                        last[gradients[id(output)]] = count
+                op = op.then
+        counts = sorted(set(last.values()))
+        return [(count, [p for p in last if last[p] == count]) for count in counts]
 
     @property
     def values(self) -> list[Value]:

@@ -9,8 +9,9 @@ from numpy.typing import DTypeLike
 
 from fastnn import initializers
 from fastnn._door.numbers import above_0, boolean, fraction, positive, shape
-from fastnn._planning.builder import ITEMS, Builder, Pointer, RowCount, Value
+from fastnn._planning.builder import BACKWARD, FORWARD, ITEMS, Builder, Pointer, RowCount, Value
 from fastnn._typing import Rng, Shape
+from fastnn.distributed.batch_norm import SharedStatistics
 from fastnn.layers.attribute import fixed, option
 from fastnn.layers.base import Layer
 
@@ -206,6 +207,14 @@ class BatchNorm1d(_Normalization):
         if not builder.training:
             builder.forward("batch_norm_inference", [y, x, *running, *self._values()],
                             sizes=(channels, length), scalars=(self.eps,))
+            return y
+        if builder.shared is not None and builder.group is not None:
+            trained = [p for p in (self.weight, self.bias) if p and builder.trains(p)]
+            builder.parameters.update(dict.fromkeys(trained))
+            shared = SharedStatistics(self, builder.group, trained)
+            builder.shared.append(shared)
+            builder.python(FORWARD, shared.forward, [y, x])
+            builder.python(BACKWARD, shared.backward, [x.grad, y.grad], parameters=True)
             return y
         builder.require_rows(2 if length == 1 else 1)
         saved = [builder.room(name, channels) for name in ("mean", "tail", "rstd")]

@@ -220,6 +220,14 @@ class Parameter(Entry):
             return None
         return self._rows[1 : 1 + self._rows[0]].copy()
 
+    def set_rows(self, rows: Array) -> None:
+        """Say that `grad` differs from zero in these rows alone."""
+        assert self._rows is not None
+        assert self._used is not None
+        self._rows[0], self._rows[1 : 1 + len(rows)] = len(rows), rows
+        self._used[:] = 0
+        self._used[rows] = 1
+
     def mark_dense(self) -> None:
         """Make the next update read all rows of `grad`, after something was added to them."""
         if self._rows is not None:

@@ -10,6 +10,7 @@ import numpy as np
 from fastnn import losses
 from fastnn._typing import Array
 from fastnn.callbacks import CallbackList
+from fastnn.distributed.shares import Shares
 from fastnn.layers.base import Layer
 from fastnn.losses.loss import Loss
 from fastnn.solvers.objective import Objective

@@ -137,21 +137,37 @@ class Trainer(step.Trainer):
         with self.model._built().lock:
             data = self._data(x, y, sample_weight, element_weight, lengths)
         check_metrics(measured, data.y)
-        return self._score(data, measured, batch_size)
-
-    def _score(
-        self, data: Data, metrics: Mapping[str, Metric], batch_size: int
-    ) -> dict[str, float]:
         with self.model._built().lock:
             pred = self._predict(data.x, data.lengths, batch_size)
+            return self._score(data, measured, pred)
+
+    def _predict_joined(
+        self, data: Data, batch_size: int, sharded: bool
+    ) -> tuple[Data, Array]:
+        """Return a data set and the predictions for it, joined from those of all ranks."""
+        group = self._group
+        if group is None or (self.stateful and not sharded):
+            return data, self._predict(data.x, data.lengths, batch_size)
+        part = slice(None) if sharded else group.share(len(data.x))
+        with group.together():
+            lengths = None if data.lengths is None else data.lengths[part]
+            pred = self._predict(data.x[part], lengths, batch_size)
+        if sharded:
+            names = ("y", "sample_weight", "element_weight", "mask")
+            data = data._replace(**{name: group.join(getattr(data, name)) for name in names})
+        return data, group.join(pred)
+
+    def _score(
+        self, data: Data, metrics: Mapping[str, Metric], pred: Array
+    ) -> dict[str, float]:
+        with self.model._built().lock:
             if isinstance(self.loss, Loss):
                 weights: tuple[Any, ...] = (data.sample_weight, data.element_weight, data.mask)
             else:
                 weights = () if data.sample_weight is None else (data.sample_weight,)
             loss = float(self.loss(pred, data.y, *weights)[0])
             if self.l2:
-                arrays = (parameter.data for parameter in self._penalized())
-                loss += 0.5 * self.l2 * sum(float(np.sum(a * a, dtype=np.float64)) for a in arrays)
+                loss += self._penalty()
         return {"loss": loss, **self._measure(metrics, data, pred)}
 
     @staticmethod

@@ -10,6 +10,7 @@ from fastnn._kernels.training_program import TrainingProgram
 from fastnn._planning.builder import SERIAL, Builder, Scalar
 from fastnn._planning.schedule import Schedule
 from fastnn._typing import Array
+from fastnn.distributed.group import Group
 from fastnn.layers.base import Layer
 from fastnn.layers.model import arenas
 from fastnn.layers.parameter import Parameter
@@ -25,18 +26,22 @@ def make_program(
     trained: Collection[Parameter] | None = None,
     by_element: bool = False,
     precision: str = "float32",
+    group: Group | None = None,
+    share: bool = False,
 ) -> TrainingProgram:
     """Plan a model, its loss and the backward pass for samples of this shape.
 
     With `l2` there is a penalty on the parameters `penalized`. Gradients are computed for the
     parameters `trained`, for all that are trainable if it is None. Weights are of rows or, with
-    `by_element`, of elements. Products read operands of `precision`. The schedule's y are the
+    `by_element`, of elements. Products read operands of `precision`. For a `group` gradients come
+    early; with `share` statistics of the batch are those of all ranks. The schedule's y are the
     predictions.
     """
     built = model._built()
     builder = Builder(
-        built.dtype, training=True, dense=l2 > 0, model=built, trained=trained, precision=precision
-    )
+        built.dtype, training=True, dense=l2 > 0, model=built, trained=trained,
+        precision=precision, group=group, share=share,
+    )  # fmt: skip
     pred = builder.plan(model, model._input(builder, shape))
     layout = loss.layout(pred.shape, by_element)
     row_loss = builder.value((layout.rows,), "loss")

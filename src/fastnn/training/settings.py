@@ -21,6 +21,7 @@ from fastnn._door.numbers import (
     positive,
 )
 from fastnn._kernels.training_program import TrainingProgram
+from fastnn.distributed.group import group_of
 from fastnn.layers.activation import Sigmoid, Softmax
 from fastnn.layers.base import Layer
 from fastnn.layers.container import Sequential
@@ -40,7 +41,7 @@ LossFunction = Callable[..., Any]
 _TAKE_LOGITS = ("binary_cross_entropy_with_logits", "cross_entropy")
 _DEFAULTS = {
     "l2": 0.0, "l2_on": "weights", "clip_norm": None, "clip_value": None, "accumulate": 1,
-    "precision": "float32", "stateful": False, "comm": None,
+    "precision": "float32", "stateful": False, "comm": None, "sync_batchnorm": False,
 }  # fmt: skip
 
 
@@ -53,8 +54,9 @@ class Trainer:
 
     __slots__ = (
         "__weakref__", "_accumulate", "_accumulation", "_alone", "_carried", "_clip_norm",
-        "_clip_value", "_comm", "_history", "_l2", "_l2_on", "_last", "_loss", "_model",
-        "_optimizer", "_plans", "_precision", "_rng", "_stateful", "_stop_training", "_trained",
+        "_clip_value", "_comm", "_group", "_history", "_joint_total", "_l2", "_l2_on", "_last",
+        "_loss", "_model", "_optimizer", "_plans", "_precision", "_rng", "_started", "_stateful",
+        "_stop_training", "_sync_batchnorm", "_trained",
     )  # fmt: skip
     _accumulate: int
     _loss: Any  # a Loss or a function in Python
@@ -74,10 +76,13 @@ class Trainer:
         precision: str = "float32",
         comm: Any = None,
         stateful: bool = False,
+        sync_batchnorm: bool = False,
     ) -> None:
         if not isinstance(model, Layer):
             raise TypeError(f"model: expected a fastnn layer, got {describe(model)}")
-        self._model, self._comm = model, comm
+        self._model, self._comm, self._group = model, comm, group_of(comm)
+        self._started, self._joint_total = False, 0.0
+        self._sync_batchnorm = boolean("sync_batchnorm", sync_batchnorm)
         self._stateful = boolean("stateful", stateful)
         self._carried, self._accumulation = CarriedState(), Accumulation()
         self._plans = Recent()
@@ -91,7 +96,7 @@ class Trainer:
                 "whose second direction starts at the end"
             )
         self._l2, self._precision = 0.0, "float32"
-        self._loss = resolve(loss)
+        self._loss = self._resolved(loss)
         self.l2, self.l2_on = l2, l2_on
         self.clip_norm, self.clip_value = clip_norm, clip_value
         self.accumulate, self.optimizer, self.precision = accumulate, optimizer, precision
@@ -140,6 +145,16 @@ class Trainer:
         return self._comm
 
     @property
+    def rank(self) -> int:
+        """The number of this process among those of `comm`, from 0."""
+        return 0 if self._group is None else self._group.rank
+
+    @property
+    def sync_batchnorm(self) -> bool:
+        """Whether BatchNorm has the statistics of the batches of all processes."""
+        return self._sync_batchnorm
+
+    @property
     def stateful(self) -> bool:
         """Whether sequences go on from batch to batch."""
         return self._stateful
@@ -158,9 +173,18 @@ class Trainer:
 
     @loss.setter
     def loss(self, loss: str | Loss | LossFunction) -> None:
-        self._loss = resolve(loss)
+        self._loss = self._resolved(loss)
         self.invalidate()
         _expect_logits(self._model, self._loss, 4)
+
+    def _resolved(self, loss: Any) -> Any:
+        loss = resolve(loss)
+        if self._sync_batchnorm and not isinstance(loss, Loss):
+            raise ValueError(
+                "loss: expected one of fastnn.losses with sync_batchnorm=True, got "
+                f"{describe(loss)}"
+            )
+        return loss
 
     @property
     def l2(self) -> float:
@@ -170,7 +194,7 @@ class Trainer:
     @l2.setter
     def l2(self, l2: float) -> None:
         before, self._l2 = self._l2, at_least_0("l2", l2)
-        if before and l2:  # the penalty is planned already
+        if before and l2 and self._group is None:  # the penalty is planned already
             for program in self._plans.values():
                 program.set_l2(l2)
         else:
@@ -185,6 +209,14 @@ class Trainer:
     def l2_on(self, l2_on: str) -> None:
         self._l2_on = choice("l2_on", l2_on, ("weights", "all"))
         self.invalidate()
+
+    def _trained_parameters(self) -> list[Parameter]:
+        """Return the parameters that are trained."""
+        return [
+            parameter
+            for parameter in self._model.parameters()
+            if parameter.trainable and (self._trained is None or parameter in self._trained)
+        ]
 
     def _penalized(self) -> list[Parameter]:
         """Return the parameters that the penalty is on."""
@@ -249,7 +281,7 @@ class Trainer:
     def _note_how_to_step(self) -> None:
         """Note whether a step is one run, with the update."""
         waiting = self._accumulate > 1 or self._accumulation.count > 0
-        self._alone = not waiting and self._comm is None
+        self._alone = not waiting and self._group is None
 
     @property
     def optimizer(self) -> Optimizer | None:
@@ -343,7 +375,8 @@ class Trainer:
             "model": self._model, "loss": self._loss, "optimizer": self._optimizer, "l2": self._l2,
             "l2_on": self._l2_on, "clip_norm": self._clip_norm, "clip_value": self._clip_value,
             "accumulate": self._accumulate, "precision": self._precision,
-            "comm": self._comm, "stateful": self._stateful, "_accumulation": self._accumulation,
+            "comm": self._comm, "stateful": self._stateful,
+            "sync_batchnorm": self._sync_batchnorm, "_accumulation": self._accumulation,
             "_carried": self._carried, "_rng": self.rng, "_history": self._history,
             "_stop_training": self._stop_training,
         }  # fmt: skip

@@ -18,18 +18,23 @@ from fastnn.training.carried import CarriedState
 if TYPE_CHECKING:
     from fastnn.training import Trainer
 
-__all__ = ["restore_trainer", "save_trainer"]
+__all__ = ["model_arrays", "random_key", "restore_trainer", "save_trainer"]
 
 _KEY, _CARRIED, _WAITING = "fastnn.trainer", "carried.", "waiting."
 
 
-def _model_arrays(model: Any) -> dict[str, Array]:
+def model_arrays(model: Any) -> dict[str, Array]:
     """Return the live arrays of a model by their names in the file, random states included."""
     arrays = {f"model.{name}": entry.array for name, entry in model._state().items()}
     for path, layer in model._layers():
         if layer._random_state is not None:
             arrays[f"random.{path}"] = layer._random_state
     return arrays
+
+
+def random_key(key: int, rank: int) -> int:
+    """Return the key of a rank's stream of random numbers, where the first rank has `key`."""
+    return (key + rank * 0x9E3779B97F4A7C15) % 2**64
 
 
 def _optimizer_arrays(state: dict[str, dict[str, Array]]) -> dict[str, Array]:
@@ -50,9 +55,16 @@ def save_trainer(trainer: Trainer, path: str | PathLike[str]) -> None:
     optimizer = trainer.optimizer
     if optimizer is None:
         raise ValueError("optimizer: expected one whose state can be saved, got None")
+    if trainer._group is not None and trainer._accumulation.count:
+        raise RuntimeError(
+            "save: expected no gradients that wait for an update, of which each rank has its own, "
+            f"got those of {trainer._accumulation.count} batches"
+        )
+    if trainer.rank > 0:
+        return
     with trainer.model._built().lock, optimizer._lock:
         described = optimizer._describe()
-        arrays = _model_arrays(trainer.model) | _optimizer_arrays(described.pop("state"))
+        arrays = model_arrays(trainer.model) | _optimizer_arrays(described.pop("state"))
         arrays |= {_CARRIED + name: state for name, state in trainer._carried.states.items()}
         waiting = trainer._accumulation
         arrays |= {_WAITING + parameter.name: a for parameter, a in waiting.sums.items()}
@@ -61,7 +73,7 @@ def save_trainer(trainer: Trainer, path: str | PathLike[str]) -> None:
             "clip_norm": trainer.clip_norm, "clip_value": trainer.clip_value,
             "accumulate": trainer.accumulate, "waiting": [waiting.total, waiting.count],
             "precision": trainer.precision, "stateful": trainer.stateful,
-            "rng": trainer.rng.bit_generator.state,
+            "sync_batchnorm": trainer.sync_batchnorm, "rng": trainer.rng.bit_generator.state,
         }  # fmt: skip
         # numpy scalars among the hyper-parameters become Python's
         save_safetensors(path, arrays, {_KEY: json.dumps(rest, default=lambda v: v.item())})
@@ -84,7 +96,9 @@ def restore_trainer(
         options: dict[str, Any] = {"l2": float(saved["l2"])}
         others = ("l2_on", "clip_norm", "clip_value", "accumulate", "stateful")
         options |= {name: saved[name] for name in others}
-        options["precision"] = saved.get("precision", "float32")  # not in files of before 0.2
+        # not in files of before 0.2
+        options["precision"] = saved.get("precision", "float32")
+        options["sync_batchnorm"] = saved.get("sync_batchnorm", False)
         total, count = saved["waiting"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
@@ -108,7 +122,7 @@ def restore_trainer(
         and (tensors[name].shape, tensors[name].dtype) == (parameter.shape, parameter.array.dtype)
     }
     with model._built().lock, optimizer._lock:
-        own = _model_arrays(model)
+        own = model_arrays(model)
         states = optimizer._describe()["state"]
         expected = own | _optimizer_arrays(states)
         if tensors.keys() != expected.keys():
@@ -134,7 +148,9 @@ def restore_trainer(
             raise ValueError(f"{path}: {error}") from error
         for name, array in own.items():
             array[...] = tensors[name]
-        trainer._rng, trainer._carried = rng, CarriedState(carried)
+        trainer._rng = rng
+        if trainer._group is None:  # each rank had sequences of its own
+            trainer._carried = CarriedState(carried)
         trainer._accumulation = Accumulation(waiting, total, count)
         trainer._note_how_to_step()
     return trainer

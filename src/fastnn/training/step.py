@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn._door.arrays import describe
@@ -13,7 +14,8 @@ from fastnn._kernels.door import as_input
 from fastnn._kernels.training_program import TrainingProgram
 from fastnn._kernels.update import Taking
 from fastnn._typing import Array
-from fastnn.layers.model import Model, arenas
+from fastnn.distributed.exchange import sum_gradients
+from fastnn.layers.model import Model
 from fastnn.layers.parameter import Parameter, mark_gradients
 from fastnn.losses import l2_penalty
 from fastnn.losses.loss import Loss
@@ -25,6 +27,7 @@ from fastnn.training.data import (
     sequences,
     without_padding,
 )
+from fastnn.training.joint import joint_step
 from fastnn.training.plan import make_program
 
 __all__ = ["Trainer"]
@@ -79,6 +82,8 @@ class Trainer(settings.Trainer):
         C-contiguous arrays of the model's dtype (labels: int64) are used as they are; others are
         converted first.
         """
+        if self._group is not None:
+            return joint_step(self, x, y, sample_weight, element_weight, lengths)
         model = self._model._model or self._model._built()
         with model.lock:
             program, arrays = self._last, None
@@ -124,32 +129,40 @@ class Trainer(settings.Trainer):
 
     def _update(self, parameters: Collection[Parameter], weight: float) -> None:
         """Update with the gradients of these, once there are those of enough batches."""
-        if self._accumulate > 1 or self._accumulation.count:
+        if self._accumulates:
             self._accumulation.add(parameters, weight)
             if self._accumulation.count < self._accumulate:
                 return
         self._flush()
 
+    @property
+    def _accumulates(self) -> bool:
+        """Whether gradients wait for those of other batches."""
+        return self._accumulate > 1 or self._accumulation.count > 0
+
     def _flush(self) -> None:
-        """Average the gradients over batches and processes, and update."""
+        """Average the gradients over batches, and update."""
         if self._accumulation.count:
+            summed = list(self._accumulation.sums)
             self._accumulation.take()
             self._note_how_to_step()
-        if self._comm is not None:
-            for _, gradient in arenas(self._model.parameters()):
-                sent = gradient.copy()
-                self._comm.Allreduce(sent, gradient)
-                gradient /= self._comm.Get_size()
-            for parameter in self._model.parameters():
-                parameter.mark_dense()  # rows that other processes have used
+            if self._group is not None:
+                sum_gradients(self._group, summed)
+        if self._group is not None and self._l2:
+            trained = set(self._trained_parameters())
+            l2_penalty([p for p in self._penalized() if p in trained], self._l2)
         if self._optimizer is not None:
             with Taking(self._optimizer, True, 1, self._clip_norm, self._clip_value) as table:
                 table.run()
 
     def _custom_step(
-        self, model: Model, x: Any, y: Any, sample_weight: Any, element_weight: Any, lengths: Any
-    ) -> float:
-        """Take a step with a loss in Python."""
+        self, model: Model, x: Any, y: Any, sample_weight: Any, element_weight: Any, lengths: Any,
+        part: float = 1.0,
+    ) -> float:  # fmt: skip
+        """Take a step with a loss in Python.
+
+        One of several ranks computes `part` of the gradients alone.
+        """
         if element_weight is not None:
             raise ValueError(
                 "element_weight: expected None with a loss in Python, got one; y may be a tuple "
@@ -177,15 +190,21 @@ class Trainer(settings.Trainer):
             finally:
                 model.in_loss = False
             assert pending is not None
-            layer._run_back(pending, gradient, False)
+            layer._run_back(pending, gradient if part == 1 else part * gradient, False)
             if program.schedule.carried:
                 program.schedule.hand_out({})
-            if self._l2:
-                loss += l2_penalty(self._penalized(), self._l2)
-            self._update(program.schedule.parameters, len(x))
+            if self._group is None:
+                if self._l2:
+                    loss += l2_penalty(self._penalized(), self._l2)
+                self._update(program.schedule.parameters, len(x))
         if self._stateful:
             self._carried.commit()
         return loss
+
+    def _penalty(self) -> float:
+        """Return the value of the penalty on the parameters."""
+        arrays = (parameter.data for parameter in self._penalized())
+        return 0.5 * self._l2 * sum(float(np.sum(a * a, dtype=np.float64)) for a in arrays)
 
     @contextmanager
     def _unchanged_if_it_fails(self, program: Any) -> Iterator[None]:
@@ -237,11 +256,13 @@ class Trainer(settings.Trainer):
         program: TrainingProgram | None = self._plans.get(key)
         if program is None or not program.current:
             self._plans.pop(key, None)
-            penalized = self._penalized() if self._l2 else ()
+            # several ranks add the gradient of the penalty to the sum
+            l2 = self._l2 if self._group is None else 0.0
+            penalized = self._penalized() if l2 else ()
             made = make_program(
-                self._model, shape, loss, self._l2, penalized, self._trained, by_element,
-                self._precision,
-            )
+                self._model, shape, loss, l2, penalized, self._trained, by_element,
+                self._precision, self._group, self._sync_batchnorm,
+            )  # fmt: skip
             program = self._plans.keep(key, made)
         return program
 

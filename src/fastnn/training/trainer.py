@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from math import isfinite, nan
 from os import PathLike
 from typing import Any
@@ -16,6 +17,7 @@ from fastnn._door.numbers import boolean, generator, number, positive
 from fastnn._kernels.update import Taking
 from fastnn._typing import Array, Rng
 from fastnn.callbacks import CallbackList
+from fastnn.distributed.shares import Shares
 from fastnn.layers.base import Layer
 from fastnn.losses.loss import Loss
 from fastnn.optim import Optimizer
@@ -23,6 +25,13 @@ from fastnn.training import evaluation
 from fastnn.training.data import Data, split, validation_arguments
 from fastnn.training.evaluation import PREDICTED, check_metrics
 from fastnn.training.history import History
+from fastnn.training.joint import (
+    agree,
+    average_statistics,
+    check_ranks_agree,
+    expect_alike,
+    start,
+)
 from fastnn.training.metrics import Metric, resolve_metrics
 from fastnn.training.progress import ProgressBar
 from fastnn.training.state import restore_trainer, save_trainer
@@ -72,17 +81,22 @@ class Trainer(evaluation.Trainer):
         Whether recurrent layers start a batch in the state in which they ended the one before:
         sequence j of a batch continues sequence j of the last one, and gradients end at the
         borders (truncated back-propagation through time). See Notes.
-    comm : mpi4py.MPI.Comm, optional
-        Processes that train copies of the model together, each on its own data: gradients are
-        averaged before every update. Give the models the same `rng`, and every process as many
-        batches.
+    comm : mpi4py.MPI.Intracomm, optional
+        Processes, *ranks*, that train copies of the model together: a batch is what their batches
+        are together. See Notes, and docs/distributed.md. Needs mpi4py:
+        ``pip install "fastnn-cpu[mpi]"``.
+    sync_batchnorm : bool
+        Whether BatchNorm1d has the statistics of the batches of all ranks, as one process would;
+        else each rank has those of its own batch, and running ones are averaged after an epoch.
 
     Attributes
     ----------
     loss, optimizer, l2, l2_on, clip_norm, clip_value, accumulate, precision
         As given; `loss` is resolved. What is assigned counts from the next step on.
-    model, comm, stateful
+    model, comm, stateful, sync_batchnorm
         As given.
+    rank : int
+        The number of this process among those of `comm`, from 0.
     stop_training : bool
         Set by callbacks to end `fit` after the present epoch.
     history : History
@@ -113,6 +127,16 @@ class Trainer(evaluation.Trainer):
     `predict` and `evaluate` start at zero and carry a state of their own from batch to batch.
     Williams and Peng, "An efficient gradient-based algorithm for on-line training of recurrent
     network trajectories", Neural Computation 2(4), 1990.
+
+    With `comm` all ranks make the same calls of `fit` and `step`. The model and the optimizer's
+    state are those of the first rank when training begins. `step` takes the rank's own batch; `fit`
+    cuts every batch of `batch_size` samples for each rank, or has each rank's own with ``sharded``.
+    Losses and gradients are exact means over the samples of all ranks, whatever their numbers; a
+    rank without samples takes part with none. Logs and metrics are the same on all ranks, one that
+    sets `stop_training` stops all, and after an epoch hyper-parameters are the first one's. An
+    error of one rank, or a loss that is not finite, is raised on all. Only the first rank shows
+    progress, and only there do `save`, `ModelCheckpoint` and `CSVLogger` write. `predict` and
+    `evaluate` are each rank's own. Parameters on all ranks stay the same bits.
 
     Examples
     --------
@@ -146,6 +170,8 @@ class Trainer(evaluation.Trainer):
         callbacks: Iterable[Any] = (),
         progress: bool = True,
         rng: Rng = None,
+        sharded: bool = False,
+        check_ranks: int | None = None,
     ) -> History:
         """Train for some epochs; each sees every sample once.
 
@@ -180,6 +206,12 @@ class Trainer(evaluation.Trainer):
         rng : int, numpy.random.Generator or None
             Shuffles. Without it the trainer's own stream goes on, which `save` keeps: 3 epochs,
             `restore` and 3 epochs more equal 6.
+        sharded : bool
+            With `comm`: whether the arrays given are this process's own part of the data, those for
+            validation too. Else all processes give the same arrays, and every batch is cut.
+        check_ranks : int, optional
+            With `comm`: after how many updates each the parameters of all processes are compared;
+            bits that differ are a RuntimeError.
 
         Returns
         -------
@@ -204,16 +236,19 @@ class Trainer(evaluation.Trainer):
         run in C without the interpreter's lock; a few times per second `fit` looks for signals. An
         interrupted training leaves model and optimizer as they were after the last step.
         """
-        epochs, batch_size = positive("epochs", epochs), positive("batch_size", batch_size)
-        shuffle, progress = boolean("shuffle", shuffle), boolean("progress", progress)
-        share = number("validation_split", validation_split, 0.0, 1.0, below=True)
-        if self.optimizer is None:
-            raise ValueError("optimizer: expected one to train with, got None")
-        measured = resolve_metrics(metrics, self.loss)
-        stream = None if rng is None else generator(rng)
-        if self.stateful and shuffle:
-            raise ValueError("shuffle: expected False with stateful=True, got True")
-        with self.model._built().lock:
+        with self._together():
+            epochs, batch_size = positive("epochs", epochs), positive("batch_size", batch_size)
+            shuffle, progress = boolean("shuffle", shuffle), boolean("progress", progress)
+            sharded = boolean("sharded", sharded)
+            every = None if check_ranks is None else positive("check_ranks", check_ranks)
+            share = number("validation_split", validation_split, 0.0, 1.0, below=True)
+            if self.optimizer is None:
+                raise ValueError("optimizer: expected one to train with, got None")
+            measured = resolve_metrics(metrics, self.loss)
+            stream = None if rng is None else generator(rng)
+            if self.stateful and shuffle:
+                raise ValueError("shuffle: expected False with stateful=True, got True")
+        with self._together(), self.model._built().lock:
             given = {"x": x, "y": y, "sample_weight": sample_weight,
                      "element_weight": element_weight, "lengths": lengths}  # fmt: skip
             data, validation = self._data(**given), None
@@ -228,48 +263,66 @@ class Trainer(evaluation.Trainer):
                 )
             elif validation_data is not None:
                 validation = self._data(**validation_arguments(validation_data))
-            self._check_batches(data, batch_size)
-            if validation is not None:
-                self._check_continuing(len(validation.x), batch_size)
-        check_metrics(measured, data.y)
+            check_metrics(measured, data.y)
         names = ["loss", *measured]
         if validation is not None:
             names += [f"val_{name}" for name in names]
-        following = CallbackList(callbacks, self, [*names, "lr"])
-        samples, self._at_once = len(data.x), 1
+        with self._together():
+            following = CallbackList(callbacks, self, [*names, "lr"])
+        follows_batches = following.follows_batches
+        if self._group is not None:
+            expect_alike(self._group, epochs=epochs, batch_size=batch_size, sharded=sharded,
+                         shuffle=shuffle, check_ranks=every, metrics=names)  # fmt: skip
+            follows_batches = self._group.sum(follows_batches)[0] > 0
+        shares = Shares(self._group, len(data.x), batch_size, sharded)
+        with self._together(), self.model._built().lock:
+            self._check_batches(data, shares)
+            if validation is not None:
+                self._check_continuing(len(validation.x), batch_size)
+        if self._group is not None:
+            start(self)
+            stream = self._group.comm.bcast(stream)
+        self._at_once = 1
         at_a_time = batch_size if self.stateful else PREDICTED
         bar = ProgressBar()
-        if progress:
-            bar.start(epochs, -(-samples // batch_size))
+        if progress and self.rank == 0:
+            bar.start(epochs, shares.steps)
         self._history, self.stop_training = History(), False
         logs: dict[str, float] = {}
         warned = False
         try:
-            following.on_train_begin()
+            with self._together():
+                following.on_train_begin()
             for epoch in range(epochs):
-                following.on_epoch_begin(epoch)
+                with self._together():
+                    following.on_epoch_begin(epoch)
                 self._carried.reset()
-                if shuffle:
-                    order = (self.rng if stream is None else stream).permutation(samples)
-                else:
-                    order = np.arange(samples)
+                shuffles = (self.rng if stream is None else stream) if shuffle else None
+                order = shares.order(shuffles)
                 rate = self._learning_rate()
-                loss = self._epoch(data, order, batch_size, following, bar)
+                loss = self._epoch(data, order, shares, following, bar, follows_batches, every)
                 if not warned and not isfinite(loss):
                     warned = True
                     _warn_of(loss, f"epoch {epoch + 1} of {epochs}", data)
                 logs = {"loss": loss} | following.added()
+                average_statistics(self)
                 if measured:
-                    pred = self._predict(data.x, data.lengths, at_a_time)
-                    logs |= self._measure(measured, data, pred)
+                    whole, pred = self._predict_joined(data, at_a_time, sharded)
+                    with self._together():
+                        logs |= self._measure(measured, whole, pred)
                 if validation is not None:
-                    score = self._score(validation, measured, at_a_time)
+                    with self.model._built().lock:
+                        held_out, pred = self._predict_joined(validation, at_a_time, sharded)
+                        with self._together():
+                            score = self._score(held_out, measured, pred)
                     logs |= {f"val_{name}": value for name, value in score.items()}
                 logs["lr"] = rate
                 self.history.append(epoch, logs)
-                if following:
-                    following.on_epoch_end(epoch, logs)
-                    self.history.amend(logs)
+                with self._together():
+                    if following:
+                        following.on_epoch_end(epoch, logs)
+                        self.history.amend(logs)
+                agree(self)
                 bar.epoch_end(epoch, logs)
                 if self.stop_training:
                     self.history.stopped_epoch, self.history.reason = epoch, following.reason
@@ -289,39 +342,47 @@ class Trainer(evaluation.Trainer):
     def _runs_in_c(self) -> bool:
         return isinstance(self.loss, Loss) and self._alone
 
-    def _check_batches(self, data: Data, batch_size: int) -> None:
+    def _together(self) -> AbstractContextManager[None]:
+        """Return where an error of one of several processes becomes one of all."""
+        return nullcontext() if self._group is None else self._group.together()
+
+    def _check_batches(self, data: Data, shares: Shares) -> None:
         """Raise if the last batch is too small, for its statistics or to go on from the others."""
-        samples = len(data.x)
-        self._check_continuing(samples, batch_size)
+        self._check_continuing(len(data.x), shares.batch)
         with self._reading(self.model._built()):
             program = data.program or self.model._program(data.x.shape[1:], True)
-        least, last = program.schedule.minimum_rows, samples % batch_size or batch_size
-        if min(last, samples) < least:
+        least = program.schedule.minimum_rows
+        if shares.last < least:
             raise ValueError(
                 f"batch_size: expected batches of at least {least} samples for the statistics of "
-                f"the batch, got {batch_size}, which leaves {last} for the last one"
+                f"the batch, got {shares.batch}, which leaves {shares.last} for the last one"
             )
 
     def _epoch(
-        self, data: Data, order: Array, batch_size: int, callbacks: CallbackList, bar: ProgressBar
-    ) -> float:
+        self, data: Data, order: Array, shares: Shares, callbacks: CallbackList, bar: ProgressBar,
+        follows_batches: bool = False, every: int | None = None,
+    ) -> float:  # fmt: skip
         """Take the steps of one epoch and return its mean loss."""
-        steps, done = -(-len(order) // batch_size), 0
+        steps, done = shares.steps, 0
         losses, totals = np.empty(steps), np.empty(steps)
         while done < steps:
             began = time.perf_counter()
             data = self._refreshed(data)
             in_c = self._runs_in_c and data.lengths is None
-            count = 1 if callbacks.follows_batches else min(self._at_once, steps - done)
+            count = 1 if follows_batches else min(self._at_once, steps - done)
             if not in_c:
                 count = 1
-            rows, part = order[done * batch_size :][: count * batch_size], slice(done, done + count)
+            rows, part = shares.rows(order, done, count), slice(done, done + count)
             if in_c:
-                losses[part], totals[part] = self._steps(data, rows, batch_size, count)
+                losses[part], totals[part] = self._steps(data, rows, shares.batch, count)
             else:
                 losses[part], totals[part] = self._one_step(data, rows)
             done += count
-            callbacks.on_batch_end(done - 1, float(losses[done - 1]))
+            if every is not None:
+                check_ranks_agree(self, every)
+            if follows_batches:
+                with self._together():
+                    callbacks.on_batch_end(done - 1, float(losses[done - 1]))
             if bar.enabled:
                 bar.update(done, _mean(losses[:done], totals[:done]))
             if in_c:
@@ -359,12 +420,16 @@ class Trainer(evaluation.Trainer):
     def _one_step(self, data: Data, rows: Array) -> tuple[float, float]:
         """Take one step through Python; returns its loss, and by what that was divided."""
         loss = self.step(*data.batch(rows))
+        if self._group is not None:
+            return loss, self._joint_total
         return loss, self._last.total if self._last else len(rows)
 
     # Saving ----------------------------------------------------------------------------------
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write all that a resumed training needs to a safetensors file.
+
+        Of several ranks the first one writes; any number of them may go on from the file.
 
         That is the model's parameters and buffers, the states, step counts and hyper-parameters of
         the optimizer, `l2`, `l2_on`, `clip_norm`, `clip_value`, `accumulate`, `precision` and the
@@ -404,7 +469,8 @@ class Trainer(evaluation.Trainer):
         optimizer : Optimizer
             Of the saved one's class, over the same parameters. Its schedules are kept; its other
             hyper-parameters become the saved ones.
-        comm : mpi4py.MPI.Comm, optional
+        comm : mpi4py.MPI.Intracomm, optional
+            Of any number of ranks, all of which read the file.
 
         Returns
         -------
