@@ -229,30 +229,6 @@ def test_a_model_that_became_part_of_another_still_trains():
     np.testing.assert_allclose(classifier(X).sum(1), 1, rtol=1e-5)
 
 
-class Comm:
-    """Two processes with the same data."""
-
-    calls = 0
-
-    def Get_size(self):
-        return 2
-
-    def Allreduce(self, sent, received):
-        self.calls += 1
-        assert sent is not received
-        np.add(sent, sent, out=received)
-
-
-def test_gradients_are_averaged_over_processes():
-    comm, weight = Comm(), W.astype(np.float32)
-    together, alone = make(comm=comm, clip_norm=0.1), make(clip_norm=0.1)
-    for trainer in (together, alone):
-        trainer.step(X, LABELS)
-        trainer.fit(X, LABELS, epochs=2, batch_size=32, sample_weight=weight, rng=0)
-    assert comm.calls == 7
-    assert_same(state(together), state(alone))
-
-
 # Bad input ---------------------------------------------------------------------------------------
 
 BAD = {

@@ -130,7 +130,10 @@ class Epochs:
             part = order[start:] if rows < self.batch_size else order[: len(order) // rows * rows]
             if self.alpha:
                 self.trainer.l2 = self.alpha / rows
-            loss = self.trainer._epoch(data, part, rows, callbacks, bar)
+            shares = Shares(None, len(part), rows)
+            loss = self.trainer._epoch(
+                data, part, shares, callbacks, bar, callbacks.follows_batches
+            )
             total += loss * (len(part) if self.criterion.factor is None else rows)
             used += len(part)
         return total / used

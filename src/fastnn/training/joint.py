@@ -118,7 +118,7 @@ def _program_step(
             error = exchange.run(program, x)
     summed = program.loss_sum(rows) if rows else 0.0
     if error is None and not isfinite(summed):
-        error = _not_finite(summed)
+        error = _not_finite(summed, x=x, y=y, sample_weight=sample_weight)
     (summed,) = group.sum(summed, error=error)
     trainer._end(model, program)
     mark_gradients(exchange.parameters)
@@ -171,7 +171,7 @@ def _custom_step(
             given = x, y, sample_weight, element_weight, lengths
             loss = trainer._custom_step(model, *given, part)
             if not isfinite(loss):
-                error = _not_finite(loss)
+                error = _not_finite(loss, x=x, y=y, sample_weight=sample_weight)
         with trainer._reading(model):
             program = trainer._model._program(trainer._samples(x).shape[1:], True)
     except BaseException as raised:
@@ -189,11 +189,15 @@ def _custom_step(
     return loss if samples else nan
 
 
-def _not_finite(loss: float) -> FloatingPointError:
-    return FloatingPointError(
-        f"loss is {loss} on one of several ranks, which ends the training of all; a smaller lr, "
-        "clip_norm or x scaled to small numbers usually helps"
-    )
+def _not_finite(loss: float, **arrays: Any) -> FloatingPointError:
+    """Return the error that ends the training: later the numbers of all ranks would be lost."""
+    way_out = "a smaller lr, clip_norm or x scaled to small numbers usually helps"
+    for name, array in arrays.items():
+        real = isinstance(array, np.ndarray) and array.dtype.kind == "f"
+        if real and not np.isfinite(array).all():
+            way_out = f"{name} holds numbers that are not finite"
+            break
+    return FloatingPointError(f"loss: expected a finite number, got {loss}; {way_out}")
 
 
 # Between steps -----------------------------------------------------------------------------------
