@@ -14,6 +14,7 @@ os.environ["FASTNN_NUM_THREADS"] = "1"
 import argparse
 import json
 import time
+from itertools import pairwise
 
 import numpy as np
 from mpi4py import MPI
@@ -58,7 +59,7 @@ def medians(rounds, **calls):
 
 def trainer_of(widths, comm=None):
     layers = []
-    for one, other in zip(widths, widths[1:], strict=False):
+    for one, other in pairwise(widths):
         layers += [fastnn.Linear(one, other), fastnn.ReLU()]
     model = fastnn.Sequential(*layers[:-1], rng=0)
     optimizer = fastnn.optim.Adam(model.parameters(), lr=1e-6)

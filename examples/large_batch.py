@@ -1,9 +1,9 @@
 """Batches from 32 to 8192 samples on real digits: LAMB with the square-root rule beside others.
 
-Every run sees the training digits as often. Sixteen times the batch is a sixteenth of the updates, so
-that each must do more: the learning rate grows with the square root of the batch (LAMB, Adam) or with
-the batch (SGD with momentum), as their authors say, warms up during a share of the training that
-grows with the batch, and then falls to 0. Rates were chosen once, for batches of 32 samples.
+Every run sees the training digits as often. Sixteen times the batch is a sixteenth of the updates,
+so that each must do more: the learning rate grows with the square root of the batch (LAMB, Adam) or
+with the batch (SGD with momentum), as their authors say, warms up during a share of the training
+that grows with the batch, and then falls to 0. Rates were chosen once, for batches of 32 samples.
 
 LAMB: You et al., "Large batch optimization for deep learning: training BERT in 76 minutes",
 arXiv 1904.00962. SGD: Goyal et al., "Accurate, large minibatch SGD", arXiv 1706.02677.
@@ -14,6 +14,7 @@ arXiv 1904.00962. SGD: Goyal et al., "Accurate, large minibatch SGD", arXiv 1706
 """
 
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -83,11 +84,8 @@ if __name__ == "__main__":
     EPOCHS, seeds = (2, 1) if short else (120, 3)
     X, Y, X_TEST, Y_TEST = digits()
     comm = None
-    if not short:
-        try:
-            from mpi4py.MPI import COMM_WORLD as comm
-        except ImportError:
-            pass
+    if find_spec("mpi4py"):
+        from mpi4py.MPI import COMM_WORLD as comm
     settings = [(rule, batch, seed) for rule in RULES for batch in batches for seed in range(seeds)]
     scores = map_trainers(lambda setting: accuracy(*setting, EPOCHS), settings, comm)
     if comm is None or comm.Get_rank() == 0:

@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 
 from fastnn._kernels.program import ROWS
-from fastnn._planning.builder import BACKWARD, FORWARD, Builder, Operation, PlannedParameter, Storage, Value
+from fastnn._planning.builder import (
+    BACKWARD,
+    FORWARD,
+    Builder,
+    Operation,
+    PlannedParameter,
+    Storage,
+    Value,
+)
 
 
 class Schedule:

@@ -78,7 +78,8 @@ class SharedStatistics:
         share, unbiased = layer.momentum, total / (self.count - 1)
         for running, value in ((layer.running_mean, self.mean), (layer.running_var, unbiased)):
             running.array[...] = (1 - share) * running.array + share * value
-        return total / self.count
+        variance: Array = total / self.count
+        return variance
 
     def backward(self, dx: Array, dy: Array) -> None:
         """Compute the gradients, those of weight and bias over this rank's samples alone."""

@@ -162,8 +162,10 @@ def _share_processors(comm: Any, MPI: Any) -> None:
     if "FASTNN_NUM_THREADS" in os.environ:
         return
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
-    mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    available = set[int]().union(*node.allgather(set(mine)))
+    mine = set(range(os.cpu_count() or 1))
+    if hasattr(os, "sched_getaffinity"):
+        mine = os.sched_getaffinity(0)
+    available = mine.union(*node.allgather(mine))
     part = max(1, len(available) // node.Get_size())
     node.Free()
     if core.get_num_threads() > part:

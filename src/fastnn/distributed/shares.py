@@ -37,7 +37,9 @@ class Shares:
         If the ranks have different numbers of samples that should be the same.
     """
 
-    def __init__(self, group: Group | None, samples: int, batch_size: int, sharded: bool) -> None:
+    def __init__(
+        self, group: Group | None, samples: int, batch_size: int, sharded: bool = False
+    ) -> None:
         self.group, self.samples, self.sharded = group, samples, sharded
         self._cuts = group is not None and not sharded
         self.batch = batch_size * group.size if group is not None and not sharded else batch_size

@@ -16,7 +16,9 @@ from fastnn.layers.parameter import mark_gradients
 from fastnn.losses.loss import Loss
 from fastnn.training.state import model_arrays, random_key
 
-__all__ = ["agree", "average_statistics", "check_ranks_agree", "expect_alike", "joint_step", "start"]
+__all__ = [
+    "agree", "average_statistics", "check_ranks_agree", "expect_alike", "joint_step", "start",
+]
 
 
 def start(trainer: Any) -> None:

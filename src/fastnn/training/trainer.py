@@ -251,7 +251,8 @@ class Trainer(evaluation.Trainer):
         with self._together(), self.model._built().lock:
             given = {"x": x, "y": y, "sample_weight": sample_weight,
                      "element_weight": element_weight, "lengths": lengths}  # fmt: skip
-            data, validation = self._data(**given), None
+            data = self._data(**given)
+            validation: Data | None = None
             if share:
                 if validation_data is not None:
                     raise ValueError(
@@ -307,9 +308,9 @@ class Trainer(evaluation.Trainer):
                 logs = {"loss": loss} | following.added()
                 average_statistics(self)
                 if measured:
-                    whole, pred = self._predict_joined(data, at_a_time, sharded)
+                    known, pred = self._predict_joined(data, at_a_time, sharded)
                     with self._together():
-                        logs |= self._measure(measured, whole, pred)
+                        logs |= self._measure(measured, known, pred)
                 if validation is not None:
                     with self.model._built().lock:
                         held_out, pred = self._predict_joined(validation, at_a_time, sharded)
