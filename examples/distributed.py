@@ -4,7 +4,8 @@
     mpiexec -n 2 python examples/distributed.py [--short]
 
 All ranks run the same program. `Trainer(comm=)` cuts every batch, sums the gradients over the
-ranks, and gives all of them the same model, metrics and decisions. On one rank it is plain training.
+ranks, and gives all of them the same model, metrics and decisions. On one rank it is plain
+training.
 """
 
 import sys

@@ -26,7 +26,7 @@ from fastnn.schedules import polynomial_decay, warmup
 
 BASE = 32  # samples of the batch for which the rates were chosen
 RULES = {  # its rate there, and the power of the batch with which it grows
-    "LAMB": (0.004, 0.5, lambda p, lr: fastnn.optim.LAMB(p, lr=lr, weight_decay=0.01)),
+    "LAMB": (0.003, 0.5, lambda p, lr: fastnn.optim.LAMB(p, lr=lr, weight_decay=0.01)),
     "Adam": (0.002, 0.5, lambda p, lr: fastnn.optim.Adam(p, lr=lr)),
     "SGD with momentum": (0.01, 1.0, lambda p, lr: fastnn.optim.SGD(p, lr=lr, momentum=0.9)),
 }

@@ -4,8 +4,8 @@
     python examples/sweep.py [--short]
 
 A fit holds no interpreter lock while it computes, so that threads are enough on one machine: no
-copy of the data, no processes. Dask and Ray bring the same function to a cluster; give their workers
-one thread each, or limit fastnn's own, as here.
+copy of the data, no processes. Dask and Ray bring the same function to a cluster; give their
+workers one thread each, or limit fastnn's own, as here.
 """
 
 import sys

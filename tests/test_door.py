@@ -17,7 +17,7 @@ SOURCES = Path(fastnn.__file__).parent
 OBJECTS = re.compile(
     "a fastnn (layer|optimizer)|a name or a callable|(names|list of names) or callables|"
     "a list of (names|callbacks)|a Parameter|a mapping|names with arrays|a dict|a schedule|"
-    "a name in the logs|names that are strings|strings|a sequence of arrays|"
+    "an mpi4py|a name in the logs|names that are strings|strings|a sequence of arrays|"
     "one array per parameter|a model of real numbers|a name or a class|a learning rate|"
     "a str or a path|None without predictions|got None; fastnn|"
     r"Statistics|text, lists and dicts|one of \{known\}|an attribute|a torch.nn.Module|"

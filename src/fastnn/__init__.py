@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from fastnn import (
     analysis as analysis,
     callbacks as callbacks,
+    distributed as distributed,
     initializers as initializers,
     layers as layers,
     losses as losses,
@@ -65,6 +66,7 @@ else:  # type checkers read literal lists alone, and the imports
         "Trainer",
         "analysis",
         "callbacks",
+        "distributed",
         "from_torch",
         "get_num_threads",
         "initializers",
