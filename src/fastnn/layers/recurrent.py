@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from fastnn._door.arrays import as_integers, expect_shape
+from fastnn._door.arrays import as_integers, expect_shape, without_padding
 from fastnn._door.numbers import boolean, fraction, positive
 from fastnn._kernels.door import as_input, empty
 from fastnn._kernels.lstm import panel_elements
@@ -262,8 +262,8 @@ class LSTM(Layer):
         h0, c0 : array_like, shape (num_layers * directions, batch, hidden_size), optional
             Initial state; zero if None.
         lengths : array_like of int, shape (batch,), optional
-            How many steps of each sequence count, from 0 to time; what lies past them must be
-            finite numbers. All steps if None.
+            How many steps of each sequence count, from 0 to time; what lies past them counts for
+            nothing. All steps if None.
         training : bool
             Whether a backward pass follows.
 
@@ -288,7 +288,9 @@ class LSTM(Layer):
         if h0 is not None or c0 is not None:
             arrays["initial"] = self._states(("h0", "c0"), (h0, c0), x.shape[0], dtype)
         if lengths is not None:
-            arrays["lengths"] = _lengths(lengths, x.shape[0], x.shape[1])
+            arrays["lengths"] = lengths = _lengths(lengths, x.shape[0], x.shape[1])
+            # gradients of the weights are products over all steps, in which 0 times NaN is NaN
+            x = without_padding(x, np.arange(x.shape[1]) < lengths[:, None], "x")
         return self._run(x, training, arrays)
 
     __call__ = forward  # type: ignore[assignment]  # its arguments are those of forward

@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from fastnn._door.arrays import describe
+from fastnn._door.arrays import describe, without_padding
 from fastnn._kernels.door import as_input
 from fastnn._kernels.training_program import TrainingProgram
 from fastnn._kernels.update import Taking
@@ -23,7 +23,6 @@ from fastnn.training.data import (
     counted_steps,
     expect_lengths,
     sequences,
-    without_padding,
 )
 from fastnn.training.plan import make_program
 
