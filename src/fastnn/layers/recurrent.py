@@ -196,6 +196,15 @@ class LSTM(Layer):
         parameters = [getattr(self, f"{kind}_{suffix}")
                       for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
         weight_ih, weight_hh, bias_ih, bias_hh = parameters
+        initial, final, dinitial, dfinal = states
+        if steps == 1 and not builder.training:  # nothing that packing the weights would pay for
+            builder.forward(
+                "lstm_single",
+                [y, final, builder.value((5, hidden)), x, initial, lengths,
+                 *(p.array for p in parameters)],
+                sizes=(features, hidden, y.shape[-1], direction * hidden, last),
+            )  # fmt: skip
+            return
         size = panel_elements(hidden, dtype.itemsize)
         packed = builder.room(f"packed_{suffix}", size)
         transposed = builder.room(f"transposed_{suffix}", size) if builder.training else None
@@ -203,7 +212,6 @@ class LSTM(Layer):
         builder.forward("lstm_pack", [packed, transposed, bias, *(p.array for p in parameters[1:])],
                         sizes=(hidden,), items=hidden, split=ITEMS)
 
-        initial, final, dinitial, dfinal = states
         products = builder.value((steps, gates))
         acts = builder.value((steps, gates), f"gates_{suffix}")
         cells = builder.value((steps, 2, hidden), f"cells_{suffix}")
