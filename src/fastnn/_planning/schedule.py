@@ -76,7 +76,7 @@ class Schedule:
     def hand_out(self, arrays: Mapping[str, Any]) -> None:
         """Give recurrent layers their states after a run; None if nobody has taken them."""
         for carried in self.carried:
-            carried.layer().final = arrays.get(carried.slot)
+            carried.layer()._final = arrays.get(carried.slot)
 
     @property
     def values(self) -> list[Value]:

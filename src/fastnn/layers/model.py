@@ -143,7 +143,7 @@ def build(root: Layer) -> None:
                 if parameter.placed:
                     # it was used on its own before it became part of something larger
                     if full.endswith(f".{parameter.name}"):
-                        parameter.name = full
+                        parameter._name = full
                 elif parameter not in values:
                     first = parameter.first_values(own, dtype)
                     if first.shape != parameter.shape:

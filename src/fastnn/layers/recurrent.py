@@ -87,6 +87,10 @@ class LSTM(Layer):
     input_size, hidden_size, num_layers = fixed[int](), fixed[int](), fixed[int]()
     bidirectional = fixed[bool]()
     dropout, return_sequences = option(fraction), option(boolean)
+    _derived = Layer._derived | {
+        "final_state": "h0 and c0 of forward are the state to start from",
+        "initial_state_grad": "dh_n and dc_n of backward are the gradients to start from",
+    }
     # of the first cell; the others are set by name
     weight_ih_l0: Parameter
     weight_hh_l0: Parameter
@@ -111,7 +115,7 @@ class LSTM(Layer):
         self.num_layers = positive("num_layers", num_layers)
         self.bidirectional, self.dropout = boolean("bidirectional", bidirectional), dropout
         self.return_sequences = return_sequences
-        self.final: Array | None = None
+        self._final: Array | None = None
         self._initial_grad: Array | None = None
         self._directions = 2 if self.bidirectional else 1
         init = partial(_uniform, 1 / sqrt(self.hidden_size))
@@ -126,7 +130,7 @@ class LSTM(Layer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the states that the last passes have left."""
-        return super().__getstate__() | {"final": None, "_initial_grad": None}
+        return super().__getstate__() | {"_final": None, "_initial_grad": None}
 
     def _cells(self) -> Iterator[tuple[str, int, int]]:
         """Yield for each set of weights its suffix, input features and direction."""
@@ -352,9 +356,9 @@ class LSTM(Layer):
 
         Whoever ran it: the layer itself or a model that holds it; a trainer's steps leave none.
         """
-        if self.final is None:
+        if self._final is None:
             raise RuntimeError("final_state: expected a forward call of this layer before it")
-        return _apart(self.final)
+        return _apart(self._final)
 
     @property
     def initial_state_grad(self) -> tuple[Array, Array]:
