@@ -1,7 +1,7 @@
 """Whatever can be assigned takes effect, with the constructor's checks, or is refused.
 
-Every public attribute of every public class has a row: what it is set to, or that it is refused. One
-that is new has none and fails. Optimizers have theirs in test_optim_attributes.py, trainers in
+Every public attribute of every public class has a row: what it is set to, or that it is refused.
+One that is new has none and fails. Optimizers have theirs in test_optim_attributes.py, trainers in
 test_trainer_options.py.
 """
 
@@ -52,7 +52,7 @@ FIXED = {
              "initial_state_grad"},
 }  # fmt: skip
 
-# Others: how one is made, attributes with a value and a wrong one (None: any will do), refused ones.
+# Others: how one is made, attributes with a value and a wrong one (None: any does), refused ones.
 MONITOR = {"monitor": ("val_accuracy", 3), "mode": ("max", "up"), "min_delta": (0.5, -1.0)}
 KEPT = {"trainer": (None, None), "reason": ("enough", None), "best": (0.5, None),
         "best_epoch": (3, None), "stopped_epoch": (3, None)}  # fmt: skip
@@ -216,12 +216,12 @@ def test_arrays_of_a_layer_are_copied_into_place(name):
 @pytest.mark.parametrize("name", [*LAYERS, *CONTAINERS])
 def test_attributes_of_all_layers(name):
     layer = make(name) if name in LAYERS else getattr(fastnn, name)(fastnn.Linear(3, 3, rng=0))
-    with pytest.raises(TypeError, match="^trainable: expected True or False"):
+    with pytest.raises(TypeError, match=r"^trainable: expected True or False"):
         layer.trainable = 0
     assert layer.trainable
     layer.trainable = False
     assert not any(p.trainable for p in layer.parameters())
-    with pytest.raises(TypeError, match="^preprocessing: expected"):
+    with pytest.raises(TypeError, match=r"^preprocessing: expected"):
         layer.preprocessing = 3
     if given(layer) is X:
         _, statistics = preprocessing.standardize(X)
@@ -237,7 +237,7 @@ def test_layers_of_a_container(name):
     layer, want = getattr(fastnn, name)(first), getattr(fastnn, name)(second)
     layer(X)
     for wrong in (3, [3], [np.ones(3)]):
-        with pytest.raises((TypeError, ValueError), match="layers|layer"):
+        with pytest.raises((TypeError, ValueError), match=r"^layers"):
             layer.layers = wrong
     layer.layers = [second]
     assert repr(layer) == repr(want)
