@@ -23,6 +23,7 @@ LSTMS = {  # steps, batch, features, hidden: target
 NORMS = {(32, 64): 3, (128, 768): 2, (2048, 768): 1.3}  # rows, columns: target
 NORM_KERNELS = {"LayerNorm": "layer_norm", "BatchNorm1d": "batch_norm"}
 UNITS, ALLOWED_STEP = 64, 2e-6  # of a stream, and the seconds for one of its steps
+LAYER, BESIDE_OPS = (80, 100), 4 / 2.8  # that takes single steps, and times of ops.lstm_step
 EPS, MOMENTUM = 1e-5, 0.1  # of the normalizations, as PyTorch has them
 TOLERANCE = 1e-3
 RNG = np.random.default_rng(0)
@@ -305,6 +306,22 @@ def step(machine: Machine, rounds: int) -> Iterator[Record]:
     yield record(name, times)
     if "fastnn" in times:
         yield record(name, {"fastnn": times["fastnn"], "allowed": ALLOWED_STEP}, target=1)
+        yield single_step(rounds)
+
+
+def single_step(rounds: int) -> Record:
+    """A layer that is called with one time step, beside the function for the same cell."""
+    import fastnn
+
+    features, hidden = LAYER
+    layer = fastnn.LSTM(features, hidden, rng=0)
+    x, h, c = normal(1, features), normal(1, hidden), normal(1, hidden)
+    weight_ih, weight_hh, bias_ih, _ = (p.data for p in layer.parameters())
+    cell = partial(fastnn.ops.lstm_step, x, h, c, weight_ih, weight_hh, bias_ih)
+    runs = {"layer": loop(partial(layer, x[:, None])), "cell": loop(cell)}
+    times = interleaved(runs, rounds)
+    times = {"fastnn": times["layer"], "allowed": BESIDE_OPS * times["cell"]}
+    return record(f"LSTM({features}, {hidden}), one step", times, target=1)
 
 
 def torch_step(weights: Weights, x, h, c) -> Contender:

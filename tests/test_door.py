@@ -22,7 +22,8 @@ OBJECTS = re.compile(
     "a str or a path|None without predictions|got None; fastnn|"
     r"Statistics|text, lists and dicts|one of \{known\}|an attribute|a torch.nn.Module|"
     r"\{error\}|a subclass of Layer|a built-in one|"
-    r"a layer whose|\(loss, gradient\)|a number and a gradient|\(x, y\) or|objects with|\{wanted\}"
+    r"a layer whose|a list of layers|\(loss, gradient\)|a number and a gradient|\(x, y\) or|"
+    r"objects with|\{wanted\}"
 )
 
 

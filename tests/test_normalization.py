@@ -174,3 +174,37 @@ def test_functions_are_the_layers(dtype, rng):
         ops.layer_norm(x, weight[:3])
     with pytest.raises(ValueError, match="eps"):
         ops.batch_norm(x, eps=0)
+
+
+@pytest.mark.parametrize("scale", [1e10, 1e17, 1e19, 1e25, 1e30, 1e38])
+def test_huge_values_are_right_or_nan(scale, dtype, rng, isa):
+    """Never zeros: an exploding network must not look dead. In float64 the square of the scale."""
+    scale = scale if dtype == np.float32 else scale**8
+    x = rng.uniform(-2, 2, (6, 40))
+    huge = (x * scale).astype(dtype)
+    for layer, given, axis in (
+        (fastnn.LayerNorm(40, dtype=dtype), huge, 1),
+        (fastnn.BatchNorm1d(40, dtype=dtype), huge, 0),
+        (fastnn.BatchNorm1d(1, dtype=dtype), huge.reshape(6, 1, 40), (0, 1)),
+    ):
+        want = (x - x.mean(axis, keepdims=True)) / x.std(axis, keepdims=True)
+        y = layer.forward(given, training=True).reshape(x.shape)
+        dx = layer.backward(rng.standard_normal(given.shape))
+        right = np.isclose(y, want, rtol=1e-4, atol=1e-4)
+        assert (right | np.isnan(y)).all()
+        assert right.all() or scale > 1e18
+        np.testing.assert_array_equal(np.isnan(dx.reshape(x.shape)), np.isnan(y))
+        assert layer(given).all()  # by the running statistics
+    y, _, rstd = ops.layer_norm(huge)
+    np.testing.assert_array_equal(np.isnan(y).any(axis=1), np.isnan(rstd))
+
+
+def test_a_batch_without_elements_leaves_statistics_alone(dtype, isa):
+    layer = fastnn.BatchNorm1d(3, dtype=dtype)
+    before = layer.state_dict()
+    assert layer.forward(np.ones((4, 3, 0)), training=True).shape == (4, 3, 0)
+    layer.backward(np.ones((4, 3, 0)))
+    for name, values in before.items():
+        np.testing.assert_array_equal(layer.state_dict()[name], values)
+    assert not layer.weight.grad.any()
+    assert not layer.bias.grad.any()

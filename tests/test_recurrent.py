@@ -376,3 +376,49 @@ def test_functions_refuse(rng):
         ops.lstm_step(*given[:5], given[5][:3])
     with pytest.raises(ValueError, match="h: expected shape"):
         ops.lstm_step(given[0], given[1][:1], *given[2:])
+
+
+# One step, and padding ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("lengths", [None, [1, 0, 1, 1, 0, 1]])
+@pytest.mark.parametrize("given", [False, True])
+def test_a_single_step_is_a_sequence_of_one(last, lengths, given, dtype, rng, isa):
+    """Its sums are taken in another order, from weights that are not packed."""
+    shape = (6, 1, 19, 21, 2, True)
+    lstm = build(shape, dtype, return_sequences=not last)
+    x, h0, c0, *_ = arrays(shape, dtype, rng)
+    state = (h0, c0) if given else (None, None)
+    y, final = lstm(x, *state, lengths=lengths), lstm.final_state
+    want = lstm.forward(x, *state, lengths=lengths, training=True)
+    tolerance = 100 * np.finfo(dtype).eps
+    for got, expected in zip((y, *final), (want, *lstm.final_state), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance)
+    for i in range(6):  # whatever batch it is in
+        own = None if lengths is None else lengths[i : i + 1]
+        alone = lstm(x[i : i + 1], *(a if a is None else a[:, i : i + 1] for a in state), own)
+        np.testing.assert_array_equal(alone[0], y[i])
+
+
+@pytest.mark.parametrize("filling", [np.nan, np.inf, 1e30])
+@pytest.mark.parametrize("shape", SHAPES[3:], ids=str)
+@pytest.mark.parametrize("last", [False, True])
+def test_padding_may_hold_anything(shape, last, filling, dtype, rng):
+    """In x, and past a length in dy too; the caller's array stays as it is."""
+    lstm = build(shape, dtype, return_sequences=not last)
+    x, h0, c0, dy, *_ = arrays(shape, dtype, rng, last)
+    lengths = rng.integers(0, shape[1] + 1, shape[0])
+    padding = np.arange(shape[1]) >= lengths[:, None]
+    found = []
+    for value in (0, filling):
+        x[padding] = value
+        if not last:
+            dy[padding] = value
+        given = x.copy()
+        y = lstm.forward(x, h0, c0, lengths, training=True)
+        np.testing.assert_array_equal(lstm(x, h0, c0, lengths), y)
+        np.testing.assert_array_equal(x, given)
+        found.append([y, lstm.backward(dy), *[p.grad.copy() for p in lstm.parameters()]])
+    for got, want in zip(*found, strict=True):
+        np.testing.assert_array_equal(got, want)

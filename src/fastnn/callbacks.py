@@ -21,16 +21,17 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Collection, Iterable, MutableMapping
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from inspect import Parameter, signature
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from fastnn._door.numbers import at_least_0, boolean, choice, did_you_mean, positive
+from fastnn._files import as_path
 
 __all__ = [
     "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "ModelCheckpoint", "TerminateOnNaN",
@@ -42,6 +43,7 @@ def __dir__() -> list[str]:
 
 
 Logs = MutableMapping[str, float]
+Options = Mapping[str, Callable[[str, Any], Any]]  # checks, by the names of attributes
 HOOKS = ("on_train_begin", "on_epoch_begin", "on_batch_end", "on_epoch_end", "on_train_end")
 
 # Names that end so are better when higher; losses and errors are better when lower.
@@ -70,6 +72,12 @@ class Callback:
 
     trainer: Any = None
     reason: str = ""
+    # checks of the arguments, which are attributes that may be assigned
+    _options: ClassVar[Options] = {}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        check = self._options.get(name)
+        object.__setattr__(self, name, value if check is None else check(name, value))
 
     def set_trainer(self, trainer: Any) -> None:
         """Receive the trainer, before any other call."""
@@ -237,8 +245,23 @@ def _as_callback(callback: Any) -> Any:
     )
 
 
+def _name_in_logs(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected a name in the logs, got {value!r}")
+    return value
+
+
+def _path(name: str, value: Any) -> Path:
+    return Path(as_path(value))
+
+
 class _Monitor(Callback):
     """Follows the best value of one entry of the logs; NaN is never the best."""
+
+    monitor: str
+    min_delta: float
+    _mode = "auto"
+    _options: ClassVar[Options] = {"monitor": _name_in_logs, "min_delta": at_least_0}
 
     @property
     def monitors(self) -> bool:
@@ -246,14 +269,25 @@ class _Monitor(Callback):
         return True
 
     def __init__(self, monitor: str, mode: str, min_delta: float = 0.0) -> None:
-        if not isinstance(monitor, str):
-            raise TypeError(f"monitor: expected a name in the logs, got {monitor!r}")
-        choice("mode", mode, ("auto", "min", "max"))
-        if mode == "auto":
-            mode = "max" if monitor.endswith(RISING) else "min"
-        self.monitor, self.mode = monitor, mode
-        self.min_delta = at_least_0("min_delta", min_delta)
-        self._forget()
+        self.monitor, self.mode, self.min_delta = monitor, mode, min_delta
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "monitors":
+            raise AttributeError("monitors: cannot be assigned; save_best_only and monitor can")
+        super().__setattr__(name, value)
+        if name in ("monitor", "mode"):  # the best value so far was that of another
+            self._forget()
+
+    @property
+    def mode(self) -> str:
+        """Whether lower or higher is better: "min" or "max"."""
+        if self._mode != "auto":
+            return self._mode
+        return "max" if self.monitor.endswith(RISING) else "min"
+
+    @mode.setter
+    def mode(self, mode: str) -> None:
+        self._mode = choice("mode", mode, ("auto", "min", "max"))
 
     def _forget(self) -> None:
         self.best, self.best_epoch = math.inf if self.mode == "min" else -math.inf, -1
@@ -322,13 +356,18 @@ class EarlyStopping(_Monitor):
     (True, 0.5, 1)
     """
 
+    patience: int
+    restore_best: bool
+    _options: ClassVar[Options] = {
+        **_Monitor._options, "patience": positive, "restore_best": boolean
+    }  # fmt: skip
+
     def __init__(
         self, monitor: str = "val_loss", patience: int = 10, min_delta: float = 0.0,
         mode: str = "auto", restore_best: bool = False,
     ) -> None:
         super().__init__(monitor, mode, min_delta)
-        self.patience: int = positive("patience", patience)
-        self.restore_best: bool = boolean("restore_best", restore_best)
+        self.patience, self.restore_best = patience, restore_best
         self.on_train_begin()
 
     def on_train_begin(self) -> None:
@@ -400,12 +439,16 @@ class ModelCheckpoint(_Monitor):
     best-3
     """
 
+    path: Path
+    save_best_only: bool
+    _options: ClassVar[Options] = {**_Monitor._options, "path": _path, "save_best_only": boolean}
+
     def __init__(
         self, path: str | PathLike[str], monitor: str = "val_loss", mode: str = "auto",
         save_best_only: bool = False,
     ) -> None:
         super().__init__(monitor, mode)
-        self.path, self.save_best_only = Path(path), boolean("save_best_only", save_best_only)
+        self.path, self.save_best_only = path, save_best_only  # type: ignore[assignment]  # converted
 
     @property
     def monitors(self) -> bool:
@@ -466,8 +509,12 @@ class CSVLogger(Callback):
     <BLANKLINE>
     """
 
+    path: Path
+    append: bool
+    _options: ClassVar[Options] = {"path": _path, "append": boolean}
+
     def __init__(self, path: str | PathLike[str], append: bool = False) -> None:
-        self.path, self.append = Path(path), boolean("append", append)
+        self.path, self.append = path, append  # type: ignore[assignment]  # converted
         self._writes = True
 
     def set_trainer(self, trainer: Any) -> None:

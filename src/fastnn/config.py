@@ -9,6 +9,12 @@ import numpy as np
 
 from fastnn._kernels import core
 
+__all__ = ["show_config"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def show_config() -> None:
     """Print version, instruction set and threads.

@@ -27,6 +27,11 @@ from fastnn._typing import Array
 
 __all__ = ["load_safetensors", "read_safetensors", "save_safetensors"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _DTYPES = {
     "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "u2", "I16": "i2", "F16": "f2", "U32": "u4",
     "I32": "i4", "F32": "f4", "U64": "u8", "I64": "i8", "F64": "f8", "C64": "c8",

@@ -39,6 +39,11 @@ from fastnn.safetensors import read_safetensors, save_safetensors
 
 __all__ = ["load", "save"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 KEY, VERSION = "fastnn.model", 1
 
 # In a file that claims more, something is wrong: places of layers, for one may be in many, and

@@ -48,12 +48,17 @@ def __dir__() -> list[str]:
     return __all__
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(unsafe_hash=True, repr=False)
 class Schedule:
     """A formula and its arguments: ``schedule(step)`` is ``formula(step, *arguments)``."""
 
     formula: Callable[..., float]
     arguments: tuple[Any, ...]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in self.__annotations__ or name in self.__dict__:
+            raise AttributeError(f"{name}: expected {self!r} to stay as it is; make a new one")
+        object.__setattr__(self, name, value)
 
     def __call__(self, step: float) -> float:
         """Return the value; TypeError if `step` is no number, ValueError unless 0 ≤ step < ∞."""

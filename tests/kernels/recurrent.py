@@ -74,6 +74,31 @@ def lstm_step(draw: Draw, size: int, has_bias: bool) -> Case:
     return Case(inputs, expected, (features, hidden), (), 3, scale=(2, 2))
 
 
+def lstm_single(draw: Draw, size: int, padded: bool, last: bool) -> Case:
+    features, hidden = size, hidden_units(size)
+    x, initial = draw.normal(BATCH, features), draw.normal(BATCH, 2, hidden) if padded else None
+    weight_ih = draw.normal(4 * hidden, features, scale=1 / max(features, 1) ** 0.5)
+    weights = weight_ih, weight_hh(draw, hidden), draw.normal(4 * hidden), draw.normal(4 * hidden)
+    lengths = np.minimum(LENGTHS, 1) if padded else None
+    ih, hh, *biases = wide(*weights)
+    state = np.zeros((BATCH, 2, hidden)) if initial is None else initial.astype(np.float64)
+    final = np.stack(
+        reference.lstm_step(*wide(x), state[:, 0], state[:, 1], ih, hh, sum(biases)), axis=1
+    )
+    h = final[:, 0].copy()
+    if padded:
+        final[lengths == 0] = state[lengths == 0]
+        h[lengths == 0] = state[lengths == 0, 0] if last else 0
+    y, room = np.zeros((BATCH, hidden + 2)), np.zeros((BATCH, 5, hidden))
+    y[:, 1:-1] = h
+    room[:, :4] = (wide(x)[0] @ ih.T + state[:, 0] @ hh.T).reshape(BATCH, 4, hidden)
+    expected = y, final, room
+    return Case(
+        (x, initial, lengths, *weights), expected, (features, hidden, hidden + 2, 1, last), (),
+        BATCH, tuple(map(np.zeros_like, expected)), (2, 2, 2),
+    )  # fmt: skip
+
+
 def lstms() -> list[Row]:
     """The rows of whole sequences, forwards and in reverse, and of single steps."""
     rows = [Row("lstm_pack", pack, 1, by_register=True)]
@@ -90,6 +115,11 @@ def lstms() -> list[Row]:
     for flag in (False, True):
         variant = "bias" if flag else "plain"
         rows.append(Row("lstm_step", partial(lstm_step, has_bias=flag), 16, variant=variant))
+    for padded in (False, True):
+        for last in (False, True):
+            variant = ("padded" if padded else "full") + ("-last" if last else "")
+            make = partial(lstm_single, padded=padded, last=last)
+            rows.append(Row("lstm_single", make, 16, variant=variant))
     return rows
 
 

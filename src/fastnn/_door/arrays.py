@@ -389,3 +389,13 @@ def expect_shape(name: str, array: Array | None, shape: tuple[int, ...]) -> None
     """Raise ValueError unless the array, if there is one, has this shape."""
     if array is not None and array.shape != shape:
         raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+
+
+def without_padding(values: Any, mask: Array, name: str) -> Any:
+    """Return values (samples, time, ...) with zeros in all steps that do not count."""
+    array = as_any(values, name)
+    if array.shape[:2] != mask.shape or not np.asarray(array[~mask], bool).any():
+        return values  # NaN is not zero
+    array = array.copy()
+    array[~mask] = 0
+    return array

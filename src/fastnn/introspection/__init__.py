@@ -4,3 +4,7 @@ from fastnn.introspection.summary import summary
 from fastnn.introspection.text import graph
 
 __all__ = ["graph", "summary"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from fastnn._door.arrays import as_any, describe, expect_shape
-from fastnn._door.numbers import float_dtype, generator
+from fastnn._door.numbers import boolean, float_dtype, generator
 from fastnn._kernels.door import as_input, empty, output
 from fastnn._kernels.program import Program
 from fastnn._planning.builder import BACKWARD, FORWARD, Builder, Value
@@ -75,6 +75,10 @@ class Layer(Watched):
     # Whether a one-dimensional input is one sample with features rather than a batch of scalars.
     _needs_features: ClassVar[Any] = False
     _takes_integers: ClassVar[Any] = False
+    # Attributes that follow from others, and what to do instead of assigning them.
+    _derived: ClassVar[dict[str, str]] = {
+        "random_state": "a layer made with another rng draws other random numbers"
+    }
 
     def __init__(self, *, dtype: DTypeLike | None = None, rng: Rng = None) -> None:
         self._watchers = None
@@ -194,6 +198,8 @@ class Layer(Watched):
                     f"{name}: expected None, for this {type(self).__name__} was made without, got "
                     f"{type(value).__name__}; make a new layer"
                 )
+        if name in self._derived:
+            raise AttributeError(f"{name}: cannot be assigned; {self._derived[name]}")
         object.__setattr__(self, name, value)
 
     def _parameter_for(self, name: str, value: Any) -> Parameter:
@@ -215,8 +221,8 @@ class Layer(Watched):
         if used and value.array.dtype != own.array.dtype:
             raise ValueError(f"{name}: expected {own.array.dtype}, got {value.array.dtype}")
         self._parameters[name] = value
-        own.uses -= 1
-        value.uses += 1
+        own._uses -= 1
+        value._uses += 1
         own.changed()
         self.changed()
         return value
@@ -228,6 +234,7 @@ class Layer(Watched):
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
+        value = boolean("trainable", value)
         for _, layer in self._layers():
             for parameter in layer._parameters.values():
                 parameter.trainable = value
@@ -347,7 +354,7 @@ class Layer(Watched):
         own = {name: copy.copy(self.__dict__[name]) for name in ("_parameters", "_buffers")}
         result.__dict__.update(own, _model=None, _watchers=None)
         for parameter in result._parameters.values():
-            parameter.uses += 1
+            parameter._uses += 1
         return result
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -762,7 +769,7 @@ def _build(root: Layer) -> None:
                 if parameter.placed:
                     # it was used on its own before it became part of something larger
                     if full.endswith(f".{parameter.name}"):
-                        parameter.name = full
+                        parameter._name = full
                 elif parameter not in values:
                     first = parameter.first_values(own, dtype)
                     if first.shape != parameter.shape:

@@ -8,6 +8,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import DTypeLike
 
+from fastnn._door.arrays import describe
 from fastnn._planning.builder import Builder, Value
 from fastnn._typing import Array, Rng, Shape
 from fastnn.layers.base import Layer, rows_and_columns
@@ -31,6 +32,8 @@ class _Container(Layer):
 
     @layers.setter
     def layers(self, layers: Iterable[Layer]) -> None:
+        if not isinstance(layers, Iterable):
+            raise TypeError(f"layers: expected a list of layers, got {describe(layers)}")
         held = tuple(layers)
         for position, layer in enumerate(held):
             if not isinstance(layer, Layer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import prod
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -33,15 +33,34 @@ class Entry(Watched):
     That is at the latest when someone reads it; from then on it never moves.
     """
 
-    __slots__ = ("__weakref__", "_layer", "_start", "_values", "_watchers", "name", "shape")
+    __slots__ = ("__weakref__", "_layer", "_name", "_shape", "_start", "_values", "_watchers")
+    _settable: ClassVar[tuple[str, ...]] = ("data",)
 
     def __init__(self, layer: Owner, name: str, shape: Iterable[int]) -> None:
         # the layer, which holds this, only until the arrays are there: no cycle keeps them alive
         self._layer: Owner | None = layer
-        self.name, self.shape = name, tuple(shape)
+        self._name, self._shape = name, tuple(shape)
         self._values: Array | None = None
         self._start: Array | None = None  # what to start with, in a copy that is not built yet
         self._watchers = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_") and name not in self._settable:
+            raise AttributeError(
+                f"{name}: cannot be assigned; of a {type(self).__name__} "
+                f"{' and '.join(self._settable)} can, and a new layer has another {name}"
+            )
+        object.__setattr__(self, name, value)
+
+    @property
+    def name(self) -> str:
+        """Its key in the state dict of the model that it got its place in."""
+        return self._name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        return self._shape
 
     @property
     def placed(self) -> bool:
@@ -92,7 +111,7 @@ class Entry(Watched):
 
     def __getstate__(self) -> dict[str, Any]:
         return {
-            "name": self.name, "shape": self.shape, "_layer": self._layer, "_watchers": None,
+            "_name": self._name, "_shape": self._shape, "_layer": self._layer, "_watchers": None,
             "_values": None, "_start": self._start if self._values is None else self._values,
         }  # fmt: skip
 
@@ -127,9 +146,10 @@ class Parameter(Entry):
     """
 
     __slots__ = (
-        "_forgotten", "_gradient", "_init", "_ready", "_rows", "_trainable", "_used", "sparse",
-        "uses",
+        "_forgotten", "_gradient", "_init", "_ready", "_rows", "_sparse", "_trainable", "_used",
+        "_uses",
     )  # fmt: skip
+    _settable = ("data", "grad", "trainable")
 
     def __init__(
         self,
@@ -140,13 +160,13 @@ class Parameter(Entry):
         sparse: bool = False,
     ) -> None:
         super().__init__(layer, name, shape)
-        self._init, self.sparse = init, sparse
+        self._init, self._sparse = init, sparse
         self._gradient: Array | None = None
         self._rows: Array | None = None
         self._used: Array | None = None
         self._ready = self._forgotten = False
         self._trainable = True
-        self.uses = 1  # places that it has in layers
+        self._uses = 1  # places that it has in layers
 
     def first_values(self, rng: np.random.Generator, dtype: np.dtype[Any]) -> Array:
         """Return what to start with."""
@@ -157,8 +177,8 @@ class Parameter(Entry):
 
     def place(self, name: str, values: Array, gradient: Array) -> None:
         """Take the arrays for good; there is no gradient yet."""
-        self.name, self._gradient = name, gradient
-        if self.sparse:  # as the kernel embedding_backward_rows keeps them
+        self._name, self._gradient = name, gradient
+        if self._sparse:  # as the kernel embedding_backward_rows keeps them
             self._rows = np.zeros(1 + self.shape[0], np.int64)
             self._used = np.zeros(self.shape[0], np.uint8)
         super()._settle(values)
@@ -179,7 +199,8 @@ class Parameter(Entry):
         gradient = self.grad_array
         if self._forgotten:
             return None
-        self._ready = True  # whoever has the array may write into it
+        if not self._ready:  # whoever has the array may write into it
+            self._ready = True
         return gradient
 
     @grad.setter
@@ -197,7 +218,7 @@ class Parameter(Entry):
     @property
     def replaced(self) -> bool:
         """Whether other parameters have been tied to all its places."""
-        return self.uses == 0
+        return self._uses == 0
 
     @property
     def grad_ready(self) -> bool:
@@ -212,6 +233,10 @@ class Parameter(Entry):
         if boolean("trainable", value) != self._trainable:
             self._trainable = bool(value)
             self.changed()
+
+    @property
+    def sparse(self) -> bool:
+        return self._sparse
 
     @property
     def rows(self) -> Array | None:
@@ -237,8 +262,8 @@ class Parameter(Entry):
         # without the gradient; once there are values, the initializer has done its work
         init = self._init if self._values is None and self._start is None else None
         return super().__getstate__() | {
-            "_init": init, "sparse": self.sparse, "_trainable": self._trainable,
-            "uses": self.uses, "_gradient": None, "_rows": None, "_used": None,
+            "_init": init, "_sparse": self._sparse, "_trainable": self._trainable,
+            "_uses": self._uses, "_gradient": None, "_rows": None, "_used": None,
             "_ready": False, "_forgotten": False,
         }  # fmt: skip
 
@@ -254,22 +279,23 @@ class Buffer(Entry):
     shape : tuple of int
     """
 
-    __slots__ = ("value",)
+    __slots__ = ("_first",)
 
     def __init__(self, layer: Owner, name: str, shape: Iterable[int], value: float) -> None:
         super().__init__(layer, name, shape)
-        self.value = value
+        self._first = value
 
     def place(self, dtype: np.dtype[Any]) -> None:
         """Take an array of that dtype for good."""
-        start = self.value if self._start is None else self._start
+        start = self._first if self._start is None else self._start
         self._settle(np.full(self.shape, start, dtype))
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"value": self.value}
+        return super().__getstate__() | {"_first": self._first}
 
 
 def mark_gradients(parameters: Iterable[Parameter]) -> None:
     """Note that a backward pass has written the gradients of `parameters`."""
     for parameter in parameters:
-        parameter._ready, parameter._forgotten = True, False
+        if not parameter._ready or parameter._forgotten:
+            parameter._ready, parameter._forgotten = True, False

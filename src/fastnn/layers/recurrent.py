@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from fastnn._door.arrays import as_integers, expect_shape
+from fastnn._door.arrays import as_integers, expect_shape, without_padding
 from fastnn._door.numbers import boolean, fraction, positive
 from fastnn._kernels.door import as_input, empty
 from fastnn._kernels.lstm import panel_elements
@@ -104,6 +104,10 @@ class LSTM(Layer):
     input_size, hidden_size, num_layers = fixed[int](), fixed[int](), fixed[int]()
     bidirectional = fixed[bool]()
     dropout, return_sequences = option(fraction), option(boolean)
+    _derived = Layer._derived | {
+        "final_state": "h0 and c0 of forward are the state to start from",
+        "initial_state_grad": "dh_n and dc_n of backward are the gradients to start from",
+    }
     # of the first cell; the others are set by name
     weight_ih_l0: Parameter
     weight_hh_l0: Parameter
@@ -212,6 +216,15 @@ class LSTM(Layer):
         parameters = [getattr(self, f"{kind}_{suffix}")
                       for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
         weight_ih, weight_hh, bias_ih, bias_hh = parameters
+        initial, final, dinitial, dfinal = states
+        if steps == 1 and not builder.training:  # nothing that packing the weights would pay for
+            builder.forward(
+                "lstm_single",
+                [y, final, builder.value((5, hidden)), x, initial, lengths,
+                 *(p.array for p in parameters)],
+                sizes=(features, hidden, y.shape[-1], direction * hidden, last),
+            )  # fmt: skip
+            return
         size = panel_elements(hidden, dtype.itemsize)
         packed = builder.room(f"packed_{suffix}", size)
         transposed = builder.room(f"transposed_{suffix}", size) if builder.training else None
@@ -219,7 +232,6 @@ class LSTM(Layer):
         builder.forward("lstm_pack", [packed, transposed, bias, *(p.array for p in parameters[1:])],
                         sizes=(hidden,), items=hidden, split=ITEMS)
 
-        initial, final, dinitial, dfinal = states
         products = builder.value((steps, gates))
         acts = builder.value((steps, gates), f"gates_{suffix}")
         cells = builder.value((steps, 2, hidden), f"cells_{suffix}")
@@ -278,8 +290,8 @@ class LSTM(Layer):
         h0, c0 : array_like, shape (num_layers * directions, batch, hidden_size), optional
             Initial state; zero if None.
         lengths : array_like of int, shape (batch,), optional
-            How many steps of each sequence count, from 0 to time; what lies past them must be
-            finite numbers. All steps if None.
+            How many steps of each sequence count, from 0 to time; what lies past them counts for
+            nothing. All steps if None.
         training : bool
             Whether a backward pass follows.
 
@@ -304,7 +316,9 @@ class LSTM(Layer):
         if h0 is not None or c0 is not None:
             arrays["initial"] = self._states(("h0", "c0"), (h0, c0), x.shape[0], dtype)
         if lengths is not None:
-            arrays["lengths"] = _lengths(lengths, x.shape[0], x.shape[1])
+            arrays["lengths"] = lengths = _lengths(lengths, x.shape[0], x.shape[1])
+            # gradients of the weights are products over all steps, in which 0 times NaN is NaN
+            x = without_padding(x, np.arange(x.shape[1]) < lengths[:, None], "x")
         return self._run(x, training, arrays)
 
     __call__ = forward  # type: ignore[assignment]  # its arguments are those of forward

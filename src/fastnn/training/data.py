@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn._door.arrays import as_any, as_integers, describe
+from fastnn._door.arrays import as_any, as_integers, describe, without_padding
 from fastnn._kernels.training_program import TrainingProgram
 from fastnn._typing import Array
 
 __all__ = [
     "Data", "count_samples", "counted_steps", "expect_lengths", "sequences", "several", "split",
-    "validation_arguments", "without_padding",
+    "validation_arguments",
 ]
 
 
@@ -150,16 +150,6 @@ def counted_steps(program: Any, mask: Array | None) -> Array | None:
     expect_lengths(program)
     pred = program.schedule.y.shape
     return mask if len(pred) > 1 and pred[0] == mask.shape[1] else None
-
-
-def without_padding(values: Any, mask: Array, name: str) -> Any:
-    """Return values (samples, time, ...) with zeros in all steps that do not count."""
-    array = as_any(values, name)
-    if array.shape[:2] != mask.shape or not np.asarray(array[~mask], bool).any():
-        return values  # NaN is not zero
-    array = array.copy()
-    array[~mask] = 0
-    return array
 
 
 # Parts -----------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastnn._door.arrays import without_padding
 from fastnn._door.numbers import positive
 from fastnn._kernels.door import as_input, output
 from fastnn._typing import Array
@@ -21,7 +22,6 @@ from fastnn.training.data import (
     expect_lengths,
     sequences,
     several,
-    without_padding,
 )
 from fastnn.training.metrics import METRICS, Metric, resolve_metrics
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastnn._door.arrays import describe
+from fastnn._door.arrays import describe, without_padding
 from fastnn._kernels.door import as_input
 from fastnn._kernels.training_program import TrainingProgram
 from fastnn._kernels.update import Taking
@@ -25,7 +25,6 @@ from fastnn.training.data import (
     counted_steps,
     expect_lengths,
     sequences,
-    without_padding,
 )
 from fastnn.training.joint import joint_step
 from fastnn.training.plan import make_program
