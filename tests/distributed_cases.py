@@ -32,6 +32,22 @@ def mlp(dtype="float64", *more):
     return fastnn.Sequential(*layers, fastnn.Linear(30, 4), dtype=dtype, rng=3)
 
 
+class Shift(fastnn.Layer):
+    """A layer in Python with a parameter."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.n = n
+        self.shift = self.parameter("shift", (n,), fastnn.initializers.zeros)
+
+    def forward(self, x, training=False):
+        return x + self.shift.data
+
+    def backward(self, dy, accumulate=False):
+        self.shift.grad = dy.sum(0)
+        return dy
+
+
 def half_squares(pred, target):
     return 0.5 * float(np.mean((pred - target) ** 2)), (pred - target) / pred.size
 
@@ -73,6 +89,10 @@ CASES = {rule: case(rule=rule) for rule in RULES} | {
             fastnn.Linear(16, 1), dtype="float64", rng=1,
         ),
         "mse", data=(SEQUENCES, SEQUENCES[:, 0, :1]), lengths=LENGTHS, clip_norm=0.1,
+    ),
+    "layer in Python": case(lambda: mlp("float64", Shift(40))),
+    "layer in Python, loss in Python": case(
+        lambda: mlp("float64", Shift(40)), half_squares, data=(X, X[:, :4])
     ),
     "residual": case(lambda: mlp("float64", fastnn.Residual(fastnn.Linear(40, 40), fastnn.GELU()))),
     "embedding": case(
@@ -258,6 +278,7 @@ def sweep():
     except ZeroDivisionError as error:
         notes = error.__notes__
     assert f"rank {7 % SIZE} of {SIZE}" in notes[0]
+    assert map_trainers(str, range(5), COMM) == list("01234")
 
 
 def compared():

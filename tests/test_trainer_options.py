@@ -27,7 +27,9 @@ ASSIGNED = {
     "rng": (5, "seed"),
     "stop_training": (True, 1),
 }
-REFUSED = ("model", "comm", "stateful", "history", "learning_rate", "_runs_in_c")
+REFUSED = (
+    "model", "comm", "rank", "stateful", "sync_batchnorm", "history", "learning_rate", "_runs_in_c",
+)  # fmt: skip
 
 
 def attributes():
@@ -38,7 +40,7 @@ def attributes():
 
 
 def test_every_attribute_takes_effect_or_is_refused():
-    assert attributes() == {*ASSIGNED, "state"} | set(REFUSED[:4])
+    assert attributes() == {*ASSIGNED, "state"} | set(REFUSED[:6])
 
 
 @pytest.mark.parametrize("name", ASSIGNED)

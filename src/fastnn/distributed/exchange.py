@@ -13,7 +13,7 @@ from fastnn.distributed.group import Group
 from fastnn.layers.model import arenas
 from fastnn.layers.parameter import Parameter
 
-__all__ = ["BUCKET", "Exchange", "clear_gradients", "sum_gradients"]
+__all__ = ["BUCKET", "Exchange", "clear_gradients", "sum_gradients", "summed_parameters"]
 
 # Bytes of gradients that are sent together: enough that latency is little beside them.
 BUCKET = 1 << 22
@@ -41,8 +41,7 @@ class Exchange:
 
     def __init__(self, schedule: Any, group: Group, trained: list[Parameter]) -> None:
         self.schedule, self.group = schedule, group
-        in_python = any(op.python is not None and op.parameters for op in schedule.operations)
-        self.parameters: list[Parameter] = trained if in_python else schedule.parameters
+        self.parameters = summed_parameters(schedule, trained)
         self.sparse = [p for p in self.parameters if p.sparse]
         self.parts: list[tuple[int, list[Array]]] = []
         waiting: list[Parameter] = []
@@ -85,6 +84,12 @@ class Exchange:
         ]
         group.wait_all(begun)
         _sum_rows(group, self.sparse)
+
+
+def summed_parameters(schedule: Any, trained: list[Parameter]) -> list[Parameter]:
+    """Return whose gradients a program computes: all, where a layer in Python has some."""
+    in_python = any(op.python is not None and op.parameters for op in schedule.operations)
+    return trained if in_python else schedule.parameters
 
 
 def clear_gradients(parameters: Iterable[Parameter], random_states: Iterable[Array]) -> None:

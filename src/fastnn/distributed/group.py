@@ -73,8 +73,9 @@ class Group:
     ----------
     comm : mpi4py.MPI.Intracomm
     rank, size : int
-    in_place, reals : object
-        Of MPI: what says that a sum replaces its argument; its type of float64.
+    in_place, byte, wait_all, test_all : object
+        Of MPI: what says that a sum replaces its argument, a type, and what is done with messages
+        under way.
     """
 
     def __init__(self, comm: Any) -> None:

@@ -65,18 +65,22 @@ def map_trainers(
     settings, group = list(settings), group_of(comm)
     if group is None:
         return [make(setting) for setting in settings]
-    mine: list[Result] = []
-    messages = []
-    with group.together():
-        try:
-            for setting in settings[group.rank :: group.size]:
-                if group.comm.Iprobe(tag=_STOP):
-                    break
-                mine.append(make(setting))
-        except BaseException:
-            others = (rank for rank in range(group.size) if rank != group.rank)
-            messages = [group.comm.isend(None, rank, _STOP) for rank in others]
-            raise
-    del messages
-    dealt = group.comm.allgather(mine)
+    comm, mine, messages = group.comm, list[Result](), []
+    others = [rank for rank in range(group.size) if rank != group.rank]
+    error: BaseException | None = None
+    try:
+        for setting in settings[group.rank :: group.size]:
+            if comm.Iprobe(tag=_STOP):
+                break
+            mine.append(make(setting))
+    except BaseException as raised:
+        error = raised
+        messages = [comm.isend(None, rank, _STOP) for rank in others]
+    failed = comm.allgather(error is not None)
+    for rank in others:
+        if failed[rank]:
+            comm.recv(source=rank, tag=_STOP)
+    group.wait_all(messages)
+    group.sum(error=error)
+    dealt = comm.allgather(mine)
     return [dealt[i % group.size][i // group.size] for i in range(len(settings))]

@@ -10,7 +10,12 @@ import numpy as np
 
 from fastnn._typing import Array
 from fastnn.distributed.batch_norm import catch_up
-from fastnn.distributed.exchange import Exchange, clear_gradients, sum_gradients
+from fastnn.distributed.exchange import (
+    Exchange,
+    clear_gradients,
+    sum_gradients,
+    summed_parameters,
+)
 from fastnn.distributed.group import Group
 from fastnn.layers.parameter import mark_gradients
 from fastnn.losses.loss import Loss
@@ -179,14 +184,14 @@ def _custom_step(
     except BaseException as raised:
         error = raised
     (loss,) = group.sum(part * loss, error=error)
-    exchange = _exchange(trainer, program)
+    parameters = summed_parameters(program.schedule, trainer._trained_parameters())
     if not rows:
-        clear_gradients(exchange.parameters, program.schedule.random_states)
-    mark_gradients(exchange.parameters)
+        clear_gradients(parameters, program.schedule.random_states)
+    mark_gradients(parameters)
     if trainer._accumulates:
-        trainer._accumulation.add(exchange.parameters, samples)
+        trainer._accumulation.add(parameters, samples)
     else:
-        sum_gradients(group, exchange.parameters)
+        sum_gradients(group, parameters)
     trainer._joint_total = samples
     return loss if samples else nan
 
