@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import nullcontext
 from inspect import Parameter as Argument, signature
 from math import prod
@@ -367,16 +367,23 @@ class Layer(Watched):
     def _input(self, builder: Builder, shape: Shape) -> Value:
         return builder.value(shape, "x", slot="x")
 
-    def _schedule(self, shape: Shape, training: bool) -> Schedule:
+    def _schedule(
+        self,
+        shape: Shape,
+        training: bool,
+        trained: Container[Parameter] | None = None,
+        wants_dx: bool = True,
+    ) -> Schedule:
+        """Plan for inputs of `shape` per sample, with gradients of `trained`, all if None."""
         model = self._built()
-        builder = Builder(model.dtype, training, model=model)
+        builder = Builder(model.dtype, training, model=model, trained=trained)
         x = self._input(builder, shape)
         y = _own(builder, builder.plan(self, x), x)
         y.root.name = "y"
         outputs = [y]
         if training:
             y.grad.root.name = y.grad.root.slot = "dy"
-            if x.dtype == builder.dtype:
+            if x.dtype == builder.dtype and wants_dx:
                 outputs.append(x.grad)
                 x.grad.slot = "dx"
             if builder.read_later(x):

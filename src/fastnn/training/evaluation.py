@@ -141,10 +141,11 @@ class Trainer(step.Trainer):
         with self.model._built().lock:
             pred = self._predict(data.x, data.lengths, batch_size)
             if isinstance(self.loss, Loss):
-                weights: tuple[Any, ...] = (data.sample_weight, data.element_weight, data.mask)
+                weights = data.sample_weight, data.element_weight, data.mask
+                loss = float(self.loss(pred, data.y, *weights)[0])
             else:
-                weights = () if data.sample_weight is None else (data.sample_weight,)
-            loss = float(self.loss(pred, data.y, *weights)[0])
+                model = self.model._built()
+                loss, _ = self._ask_loss(model, pred, data.y, data.sample_weight)
             if self.l2:
                 arrays = (parameter.data for parameter in self._penalized())
                 loss += 0.5 * self.l2 * sum(float(np.sum(a * a, dtype=np.float64)) for a in arrays)
@@ -180,7 +181,7 @@ class Trainer(step.Trainer):
             shape = (len(x), *program.schedule.y.shape)
             y, row_weight = loss.check(shape, dtype, y, sample_weight, element_weight, mask)
         else:
-            mask = counted_steps(self.model._program(x.shape[1:], True), mask)
+            mask = counted_steps(self._custom_plan(x.shape[1:]).program, mask)
             y, row_weight = several(y, len(x)), None
             if element_weight is not None:
                 raise ValueError(

@@ -287,7 +287,7 @@ class Trainer(evaluation.Trainer):
         """Raise if the last batch is too small, for its statistics or to go on from the others."""
         samples = len(data.x)
         self._check_continuing(samples, batch_size)
-        program = data.program or self.model._program(data.x.shape[1:], True)
+        program = data.program or self._custom_plan(data.x.shape[1:]).program
         least, last = program.schedule.minimum_rows, samples % batch_size or batch_size
         if min(last, samples) < least:
             raise ValueError(
