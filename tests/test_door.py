@@ -124,6 +124,9 @@ def test_names():
         (lambda: losses.mse([1.0], [1.0], reduction="sums"), "sum"),
         (lambda: fastnn.EarlyStopping("losss").on_epoch_end(0, {"loss": 1.0}), "loss"),
         (lambda: fastnn.Linear(2, 2).graph("svgg"), "svg"),
+        (lambda: losses.resolve("MSE"), "mse"),
+        (lambda: losses.resolve("bce"), "binary_cross_entropy_with_logits"),
+        (lambda: fastnn.Linear(2, 2, init="glorot_uniform"), "xavier_uniform"),
     ],
 )
 def test_a_misspelt_name(call, name):

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from inspect import Parameter as Argument, signature
 from math import prod
 from threading import get_ident
-from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Self, TypeVar, overload
 from weakref import ref
 
 import numpy as np
@@ -238,6 +238,19 @@ class Layer(Watched):
         return found
 
     # Attributes ------------------------------------------------------------------------------
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Explain what is missing in a layer that was not made by this class."""
+            if name.startswith("_") and "_parameters" not in self.__dict__:
+                raise AttributeError(
+                    f"{type(self).__name__}: expected an __init__ that calls super().__init__() "
+                    f"first, got one without; {name} is missing"
+                )
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self
+            )
 
     def __setattr__(self, name: str, value: Any) -> None:
         declared = self.__dict__.get("_parameters")

@@ -71,7 +71,7 @@ class CustomPlan(NamedTuple):
 
     def penalty(self, l2: float) -> float:
         """Add the gradient of the penalty to those of the parameters; returns its value."""
-        rest = sum(float(np.vdot(p.array, p.array)) for p in self.resting)
+        rest = sum(float(np.sum(p.array * p.array, dtype=np.float64)) for p in self.resting)
         return l2_penalty(self.moving, l2) + 0.5 * l2 * rest
 
 
