@@ -21,8 +21,8 @@ OBJECTS = re.compile(
     "one array per parameter|a model of real numbers|a name or a class|a learning rate|"
     "a str or a path|None without predictions|got None; fastnn|"
     r"Statistics|text, lists and dicts|one of \{known\}|an attribute|a torch.nn.Module|"
-    r"\{error\}|a subclass of Layer|a built-in one|"
-    r"a layer whose|a list of layers|\(loss, gradient\)|a number and a gradient|\(x, y\) or|"
+    r"\{error\}|a subclass of Layer|a built-in one|a list of layers|"
+    r"a layer whose|\(loss, gradient\)|a number and a gradient|\(x, y\) or|"
     r"objects with|\{wanted\}"
 )
 
@@ -125,6 +125,9 @@ def test_names():
         (lambda: losses.mse([1.0], [1.0], reduction="sums"), "sum"),
         (lambda: fastnn.EarlyStopping("losss").on_epoch_end(0, {"loss": 1.0}), "loss"),
         (lambda: fastnn.Linear(2, 2).graph("svgg"), "svg"),
+        (lambda: losses.resolve("MSE"), "mse"),
+        (lambda: losses.resolve("bce"), "binary_cross_entropy_with_logits"),
+        (lambda: fastnn.Linear(2, 2, init="glorot_uniform"), "xavier_uniform"),
     ],
 )
 def test_a_misspelt_name(call, name):

@@ -234,14 +234,17 @@ class CallbackList:
 
 
 def _as_callback(callback: Any) -> Any:
-    if not isinstance(callback, type):
+    way_out = ""
+    if isinstance(callback, type):
+        way_out = f"; {callback.__name__}() makes one"
+    else:
         if any(callable(getattr(callback, hook, None)) for hook in HOOKS):
             return callback
         if callable(callback):
             return _Function(callback)
     raise TypeError(
         f"callbacks: expected objects with some of {', '.join(HOOKS)}, or functions "
-        f"(epoch, logs), got {callback!r}"
+        f"(epoch, logs), got {callback!r}{way_out}"
     )
 
 

@@ -156,8 +156,10 @@ def as_any(
     return array
 
 
-def as_array(obj: Any, name: str) -> Array:
+def as_array(obj: Any, name: str, wanted: str = "real numbers") -> Array:
     """View an array of real numbers that is only read, whatever its dtype and order.
+
+    `wanted` is what a message says of them.
 
     Raises
     ------
@@ -169,7 +171,7 @@ def as_array(obj: Any, name: str) -> Array:
         array = _of_columns(obj, name)
     if array.dtype.kind not in "biuf":
         what = f"{describe(obj)} ({array.dtype})"
-        raise TypeError(f"{name}: expected real numbers, got {what}{_way_out(obj, array, name)}")
+        raise TypeError(f"{name}: expected {wanted}, got {what}{_way_out(obj, array, name)}")
     return array
 
 
@@ -228,7 +230,7 @@ def as_integers(obj: Any, name: str, count: int = 2**63, *, bools: bool = False)
     ValueError
         If an integer is too large for int64.
     """
-    array = as_array(obj, name)
+    array = as_array(obj, name, "integers")
     if array.dtype.kind not in ("biu" if bools else "iu"):
         whole = array.dtype.kind == "f" and array.size and bool((array == np.rint(array)).all())
         way_out = f"; {name}.astype(int) makes them" if whole else ""
@@ -381,7 +383,8 @@ def as_list(obj: Any, name: str) -> list[Any]:
     """Return the members of a list of arrays; TypeError for what is none, such as an array."""
     one = isinstance(obj, Mapping) or view(obj) is not None
     if one or not isinstance(obj, Iterable):
-        raise TypeError(f"{name}: expected a list of arrays, got {describe(obj)}")
+        way_out = "; its parameters() are one" if hasattr(obj, "parameters") else ""
+        raise TypeError(f"{name}: expected a list of arrays, got {describe(obj)}{way_out}")
     return list(obj)
 
 

@@ -186,12 +186,28 @@ def choice(name: str, value: Any, allowed: Collection[str | None]) -> Any:
     raise ValueError(f"{name}: expected {wanted}, got {value!r}{did_you_mean(value, allowed)}")
 
 
+# What PyTorch and Keras call some things.
+_ELSEWHERE = {
+    "bce": "binary_cross_entropy_with_logits",
+    "binary_crossentropy": "binary_cross_entropy_with_logits",
+    "bce_with_logits": "binary_cross_entropy_with_logits", "mae": "l1", "smooth_l1": "huber",
+    "categorical_crossentropy": "cross_entropy", "sparse_categorical_crossentropy": "cross_entropy",
+    "mean_squared_error": "mse", "mean_absolute_error": "l1", "acc": "accuracy",
+    "glorot_normal": "xavier_normal", "glorot_uniform": "xavier_uniform",
+    "kaiming_normal": "he_normal", "kaiming_uniform": "he_uniform",
+}  # fmt: skip
+
+
 def did_you_mean(value: Any, allowed: Iterable[Any]) -> str:
     """The end of a message: which of the names that are allowed is most like a misspelt one."""
     from difflib import get_close_matches
 
     names = [name for name in allowed if isinstance(name, str)]
-    close = get_close_matches(value, names, n=1) if isinstance(value, str) else []
+    if not isinstance(value, str):
+        return ""
+    plain = value.lower()
+    close = [_ELSEWHERE[plain]] if _ELSEWHERE.get(plain) in names else []
+    close = close or get_close_matches(value, names, n=1) or get_close_matches(plain, names, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import nullcontext
 from inspect import Parameter as Argument, signature
 from math import prod
 from threading import get_ident
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 from weakref import ref
 
 import numpy as np
@@ -185,6 +185,19 @@ class Layer(Watched):
 
     # Attributes ------------------------------------------------------------------------------
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Explain what is missing in a layer that was not made by this class."""
+            if name.startswith("_") and "_parameters" not in self.__dict__:
+                raise AttributeError(
+                    f"{type(self).__name__}: expected an __init__ that calls super().__init__() "
+                    f"first, got one without; {name} is missing"
+                )
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self
+            )
+
     def __setattr__(self, name: str, value: Any) -> None:
         declared = self.__dict__.get("_parameters")
         if declared is not None and value is not self.__dict__.get(name, self):
@@ -314,16 +327,25 @@ class Layer(Watched):
     def _input(self, builder: Builder, shape: Shape) -> Value:
         return builder.value(shape, "x", slot="x")
 
-    def _schedule(self, shape: Shape, training: bool) -> Schedule:
+    def _schedule(
+        self,
+        shape: Shape,
+        training: bool,
+        trained: Container[Parameter] | None = None,
+        wants_dx: bool = True,
+    ) -> Schedule:
+        """Plan for inputs of `shape` per sample, with gradients of `trained`, all if None."""
         model = self._built()
-        builder = Builder(model.dtype, training, model=model, precision=model.precision)
+        builder = Builder(
+            model.dtype, training, model=model, trained=trained, precision=model.precision
+        )
         x = self._input(builder, shape)
         y = _own(builder, builder.plan(self, x), x)
         y.root.name = "y"
         outputs = [y]
         if training:
             y.grad.root.name = y.grad.root.slot = "dy"
-            if x.dtype == builder.dtype:
+            if x.dtype == builder.dtype and wants_dx:
                 outputs.append(x.grad)
                 x.grad.slot = "dx"
             if builder.read_later(x):

@@ -60,6 +60,10 @@ class Pending(NamedTuple):
     thread: int
 
 
+# Pending while a loss in Python is asked: who runs the model in training meanwhile replaces it.
+IN_LOSS: Any = object()
+
+
 class Model:
     """A layer that is run: programs for its input shapes, their memory, and the version of it all.
 
@@ -98,6 +102,11 @@ class Model:
 
     def awaited(self) -> Pending:
         """Return the forward pass that waits for its backward pass, or raise RuntimeError."""
+        if self.in_loss:
+            raise RuntimeError(
+                "backward: expected no backward pass of the model inside its own loss; the trainer "
+                "makes it"
+            )
         if self.pending is None:
             raise RuntimeError(
                 "backward: expected a forward(x, training=True) before it, one for each call"

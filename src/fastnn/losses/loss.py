@@ -92,7 +92,7 @@ class Loss:
         """Return the loss for this target: cross entropy takes labels or probabilities."""
         if self.target != "labels" or ready(target, INT64):
             return self
-        array = as_array(target, "labels")
+        array = as_array(target, "labels", "numbers of classes")
         if array.dtype.kind != "f" or array.ndim < 2:
             return self
         if self.ignore_index is not None:

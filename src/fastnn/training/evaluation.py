@@ -162,10 +162,11 @@ class Trainer(step.Trainer):
     ) -> dict[str, float]:
         with self.model._built().lock:
             if isinstance(self.loss, Loss):
-                weights: tuple[Any, ...] = (data.sample_weight, data.element_weight, data.mask)
+                weights = data.sample_weight, data.element_weight, data.mask
+                loss = float(self.loss(pred, data.y, *weights)[0])
             else:
-                weights = () if data.sample_weight is None else (data.sample_weight,)
-            loss = float(self.loss(pred, data.y, *weights)[0])
+                model = self.model._built()
+                loss, _ = self._ask_loss(model, pred, data.y, data.sample_weight)
             if self.l2:
                 loss += self._penalty()
         return {"loss": loss, **self._measure(metrics, data, pred)}
@@ -202,8 +203,7 @@ class Trainer(step.Trainer):
                 layout, len(x), dtype, y, sample_weight, element_weight, mask
             )
         else:
-            with self._reading(self.model._built()):
-                mask = counted_steps(self.model._program(x.shape[1:], True), mask)
+            mask = counted_steps(self._custom_plan(x.shape[1:]).program, mask)
             y, row_weight = several(y, len(x)), None
             if element_weight is not None:
                 raise ValueError(

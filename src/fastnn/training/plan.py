@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 import numpy as np
 
+from fastnn._kernels.program import Program
 from fastnn._kernels.training_program import TrainingProgram
 from fastnn._planning.builder import SERIAL, Builder, Scalar
 from fastnn._planning.schedule import Schedule
@@ -15,6 +17,7 @@ from fastnn.layers.base import Layer
 from fastnn.layers.model import arenas
 from fastnn.layers.parameter import Parameter
 from fastnn.losses.loss import Loss
+from fastnn.losses.penalty import l2_penalty
 
 
 def make_program(
@@ -66,6 +69,35 @@ def make_program(
         constants[0] if constants and not loss.elementwise else None,
         loss.ignore_index, loss.reduction, squares, factor, l2, by_element,
     )  # fmt: skip
+
+
+class CustomPlan(NamedTuple):
+    """What runs a model with a loss in Python."""
+
+    program: Program
+    moving: list[Parameter]  # with a penalty and a gradient
+    resting: list[Parameter]  # with a penalty alone
+
+    def penalty(self, l2: float) -> float:
+        """Add the gradient of the penalty to those of the parameters; returns its value."""
+        rest = sum(float(np.sum(p.array * p.array, dtype=np.float64)) for p in self.resting)
+        return l2_penalty(self.moving, l2) + 0.5 * l2 * rest
+
+
+def make_custom_plan(
+    model: Layer,
+    shape: tuple[int, ...],
+    penalized: Collection[Parameter] = (),
+    trained: Collection[Parameter] | None = None,
+) -> CustomPlan:
+    """Plan a model for samples of this shape without a loss; arguments as of `make_program`."""
+    built = model._built()
+    schedule = model._schedule(shape, True, trained, wants_dx=False)
+    program = Program(schedule, built.memory[True], built.version)
+    moves = [p in schedule.parameters for p in penalized]
+    parts = ([p for p, own in zip(penalized, moves, strict=True) if own is part]
+             for part in (True, False))  # fmt: skip
+    return CustomPlan(program, *parts)
 
 
 def _plan_penalty(

@@ -195,6 +195,8 @@ class Trainer:
     def l2(self, l2: float) -> None:
         before, self._l2 = self._l2, at_least_0("l2", l2)
         if before and l2 and self._group is None:  # the penalty is planned already
+            if not isinstance(self._loss, Loss):
+                return
             for program in self._plans.values():
                 program.set_l2(l2)
         else:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn._door.arrays import describe, without_padding
-from fastnn._kernels.door import as_input
+from fastnn._kernels.door import as_input, empty
 from fastnn._kernels.training_program import TrainingProgram
 from fastnn._kernels.update import Taking
 from fastnn._typing import Array
 from fastnn.distributed.exchange import sum_gradients
-from fastnn.layers.model import Model
+from fastnn.layers.model import IN_LOSS, Model
 from fastnn.layers.parameter import Parameter, mark_gradients
 from fastnn.losses import l2_penalty
 from fastnn.losses.loss import Loss
@@ -27,7 +26,7 @@ from fastnn.training.data import (
     sequences,
 )
 from fastnn.training.joint import joint_step
-from fastnn.training.plan import make_program
+from fastnn.training.plan import CustomPlan, make_custom_plan, make_program
 
 __all__ = ["Trainer"]
 
@@ -170,32 +169,42 @@ class Trainer(settings.Trainer):
         arrays: dict[str, Any] = {}
         if lengths is not None:
             x, arrays["lengths"], _ = sequences(x, lengths)
-        x, layer = self._samples(x), self._model
-        with self._reading(model):
-            program = layer._program(x.shape[1:], True)
-        if program.schedule.minimum_rows > len(x):
-            program.check_rows(len(x))
+        x = self._samples(x)
+        rows, plan = len(x), self._custom_plan(x.shape[1:])
+        program, schedule = plan.program, plan.program.schedule
+        if schedule.minimum_rows > rows:
+            program.check_rows(rows)
         if arrays:
             expect_lengths(program)
         if self._stateful:
-            arrays |= self._carried.arrays(program, len(x))
-        with self._unchanged_if_it_fails(program):
-            with self._reading(model):
-                pred = layer._run(x, True, arrays or None)
-            pending, model.in_loss = model.pending, True
-            try:
-                weights = () if sample_weight is None else (sample_weight,)
-                loss, gradient = _checked(self._loss(pred, y, *weights), pred)
-            finally:
-                model.in_loss = False
-            assert pending is not None
-            layer._run_back(pending, gradient if part == 1 else part * gradient, False)
-            if program.schedule.carried:
-                program.schedule.hand_out({})
+            arrays |= self._carried.arrays(program, rows)
+        model.pending = None  # its memory is used now
+        saved = [(array, array.copy()) for array in schedule.changing]
+        try:
+            pred = empty((rows, *schedule.y.shape), model.dtype)
+            program.forward(rows, x, pred, arrays)
+            if not program.has_slot("y"):
+                program.read(schedule.y, pred)
+            loss, gradient = self._ask_loss(model, pred, y, sample_weight)
+            program.backward(rows, gradient if part == 1 else part * gradient, None, arrays)
+            mark_gradients(schedule.parameters)
+            if schedule.carried:
+                schedule.hand_out({})
             if self._group is None:
                 if self._l2:
-                    loss += l2_penalty(self._penalized(), self._l2)
-                self._update(program.schedule.parameters, len(x))
+                    loss += plan.penalty(self._l2)
+                if self._alone and self._optimizer is not None:
+                    with Taking(
+                        self._optimizer, True, 1, self._clip_norm, self._clip_value
+                    ) as table:
+                        table.run()
+                else:
+                    self._update(schedule.parameters, rows)
+        except BaseException:  # put statistics and random streams back
+            model.pending = None
+            for array, values in saved:
+                array[...] = values
+            raise
         if self._stateful:
             self._carried.commit()
         return loss
@@ -205,18 +214,28 @@ class Trainer(settings.Trainer):
         arrays = (parameter.data for parameter in self._penalized())
         return 0.5 * self._l2 * sum(float(np.sum(a * a, dtype=np.float64)) for a in arrays)
 
-    @contextmanager
-    def _unchanged_if_it_fails(self, program: Any) -> Iterator[None]:
-        """Put statistics and random streams back after an error."""
-        arrays = program.schedule.changing
-        saved = [array.copy() for array in arrays]
+    def _custom_plan(self, shape: tuple[int, ...]) -> CustomPlan:
+        """Return what runs samples of this shape, up to the predictions and back from them."""
+        plan: CustomPlan | None = self._plans.get(shape)
+        if plan is None or not plan.program.current:
+            self._plans.pop(shape, None)
+            penalized = self._penalized() if self._l2 else ()
+            with self._reading(self._model._built()):
+                made = make_custom_plan(self._model, shape, penalized, self._trained)
+            plan = self._plans.keep(shape, made)
+        return plan
+
+    def _ask_loss(self, model: Model, pred: Array, y: Any, weight: Any) -> tuple[float, Array]:
+        """Return value and gradient of a loss in Python, or raise if it returns something else."""
+        before = model.pending
+        model.pending, model.in_loss = IN_LOSS, True
         try:
-            yield
-        except BaseException:
-            self._model._built().pending = None
-            for array, copy in zip(arrays, saved, strict=True):
-                array[...] = copy
-            raise
+            result = self._loss(pred, y) if weight is None else self._loss(pred, y, weight)
+            if model.pending is not IN_LOSS:
+                raise RuntimeError("loss: expected no training of the model inside its own loss")
+        finally:
+            model.pending, model.in_loss = before, False
+        return _checked(result, pred)
 
     def _samples(self, x: Any) -> Array:
         """Return a batch as the model reads it."""

@@ -350,8 +350,7 @@ class Trainer(evaluation.Trainer):
     def _check_batches(self, data: Data, shares: Shares) -> None:
         """Raise if the last batch is too small, for its statistics or to go on from the others."""
         self._check_continuing(len(data.x), shares.batch)
-        with self._reading(self.model._built()):
-            program = data.program or self.model._program(data.x.shape[1:], True)
+        program = data.program or self._custom_plan(data.x.shape[1:]).program
         least = program.schedule.minimum_rows
         if shares.last < least:
             raise ValueError(
