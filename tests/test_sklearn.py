@@ -32,6 +32,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*clipped",
     "ignore:.*A column-vector y",
     "ignore::sklearn.exceptions.DataConversionWarning",
+    "ignore:.*.disp. and .iprint. options",  # of scikit-learn 1.4 with a newer SciPy
 )
 
 IRIS = load_iris(return_X_y=True)
