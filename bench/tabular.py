@@ -128,7 +128,7 @@ def tabular(machine: Machine, rounds: int) -> Iterator[Record]:
 
 def row(name: str, makers: list[type[Ours]], errors: np.ndarray, spent: np.ndarray) -> Record:
     """Return a row of the table; the trees' time is not compared."""
-    times = {make.name: seconds for make, seconds in zip(makers, spent, strict=True)}
+    times = {make.name: float(seconds) for make, seconds in zip(makers, spent, strict=True)}
     del times["trees"]
     case = f"{name}: {' / '.join(f'{error:.2f}' for error in errors)} %"
     return record(case, times, target=TARGET if len(times) > 1 else None)
