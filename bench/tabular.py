@@ -117,7 +117,7 @@ def tabular(machine: Machine, rounds: int) -> Iterator[Record]:
     for make in makers:
         make(0, []).fit(*(a[:300] for a in load("banana")))  # imports
     splits, means = min(rounds, SPLITS), []
-    for name in SETS[: 1 if rounds == 1 else None]:
+    for name in SETS[-1:] if rounds == 1 else SETS:
         found = np.array([[judge(make, name, seed) for make in makers] for seed in range(splits)])
         errors, spent = found.mean(0).T
         means.append([*errors, *spent])
