@@ -117,7 +117,7 @@ def tabular(machine: Machine, rounds: int) -> Iterator[Record]:
     for make in makers:
         make(0, []).fit(*(a[:300] for a in load("banana")))  # imports
     splits, means = min(rounds, SPLITS), []
-    for name in SETS[: 1 if rounds == 1 else None]:
+    for name in SETS[-1:] if rounds == 1 else SETS:
         found = np.array([[judge(make, name, seed) for make in makers] for seed in range(splits)])
         errors, spent = found.mean(0).T
         means.append([*errors, *spent])
@@ -128,7 +128,7 @@ def tabular(machine: Machine, rounds: int) -> Iterator[Record]:
 
 def row(name: str, makers: list[type[Ours]], errors: np.ndarray, spent: np.ndarray) -> Record:
     """Return a row of the table; the trees' time is not compared."""
-    times = {make.name: seconds for make, seconds in zip(makers, spent, strict=True)}
+    times = {make.name: float(seconds) for make, seconds in zip(makers, spent, strict=True)}
     del times["trees"]
     case = f"{name}: {' / '.join(f'{error:.2f}' for error in errors)} %"
     return record(case, times, target=TARGET if len(times) > 1 else None)

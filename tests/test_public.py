@@ -96,14 +96,20 @@ def test_an_unknown_instruction_set_is_named():
     assert "'v9'" in done.stderr
 
 
-def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
+PAGES = ["README.md", "docs/sklearn.md", "docs/solvers.md"]
+
+
+@pytest.mark.filterwarnings("ignore:.*hasn't converged")
+@pytest.mark.parametrize("page", PAGES)
+def test_the_code_of_the_pages_runs(page, tmp_path, monkeypatch):
     pytest.importorskip("sklearn")
+    path = README.parent / page
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
+    blocks = re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.S)
     assert len(blocks) >= 3
     names = {}
     for block in blocks:
-        exec(compile(block, str(README), "exec"), names)
+        exec(compile(block, str(path), "exec"), names)
 
 
 def test_threads_are_checked():

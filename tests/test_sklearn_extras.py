@@ -230,6 +230,19 @@ def test_intervals_cover():
         regressor().fit(SAMPLES, Y).predict_interval(SAMPLES)
 
 
+def test_intervals_cover_nine_of_ten_over_fifty_splits():
+    covered = []
+    for seed in range(50):
+        x, x_test, y, y_test = train_test_split(SAMPLES, Y, random_state=seed)
+        model = MLPRegressor(
+            hidden_layer_sizes=(8,), early_stopping=True, validation_fraction=0.3,
+            learning_rate_init=0.05, max_iter=30, random_state=seed,
+        ).fit(x, y)  # fmt: skip
+        lower, upper = model.predict_interval(x_test, coverage=0.9)
+        covered.append(((lower <= y_test) & (y_test <= upper)).mean())
+    assert np.mean(covered) == pytest.approx(0.9, abs=0.02)
+
+
 @pytest.mark.parametrize("case", ["three", "two", "several", "numbers", "counts"])
 def test_gradients_of_predictions(case):
     x, step = X[:7], 1e-6
