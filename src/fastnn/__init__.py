@@ -50,7 +50,11 @@ from fastnn.safetensors import (
 from fastnn.saving import load as load, save as save
 from fastnn.solvers.objective import objective as objective
 from fastnn.torch import from_torch as from_torch, to_torch as to_torch
-from fastnn.training import History as History, Trainer as Trainer
+from fastnn.training import (
+    History as History,
+    Trainer as Trainer,
+    fit_many as fit_many,
+)
 
 if TYPE_CHECKING:
     __version__: str
@@ -65,6 +69,7 @@ else:  # type checkers read literal lists alone, and the imports
         "Trainer",
         "analysis",
         "callbacks",
+        "fit_many",
         "from_torch",
         "get_num_threads",
         "initializers",
