@@ -42,6 +42,7 @@ from fastnn.callbacks import (
     TerminateOnNaN as TerminateOnNaN,
 )
 from fastnn.config import show_config as show_config
+from fastnn.export import export_c as export_c
 from fastnn.layers import *  # noqa: F403
 from fastnn.safetensors import (
     load_safetensors as load_safetensors,
@@ -69,6 +70,7 @@ else:  # type checkers read literal lists alone, and the imports
         "Trainer",
         "analysis",
         "callbacks",
+        "export_c",
         "fit_many",
         "from_torch",
         "get_num_threads",
