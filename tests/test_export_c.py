@@ -1,9 +1,11 @@
 """Models as C: compiled here, and compared with what they were in Python."""
 
 import ctypes
+import re
 import shutil
 import subprocess
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -306,6 +308,7 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
     adam = fastnn.optim.Adam(model.parameters())
     normal = fastnn.Sequential(fastnn.Linear(4, 3), fastnn.BatchNorm1d(3), rng=0)
     lstm = fastnn.LSTM(3, 4, rng=0)
+    sparse = fastnn.Sequential(fastnn.Embedding(9, 3, sparse=True), fastnn.Flatten(), rng=0)
     cases = [
         (TypeError, "model: expected a fastnn layer", ("text",), {}),
         (ValueError, "name: expected an identifier", (model,), {"name": "my net"}),
@@ -315,6 +318,8 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
         (ValueError, "recurrent", (lstm,), {"optimizer": fastnn.optim.SGD(lstm.parameters(), 0.1)}),
         (ValueError, r"layer 1 \(batch_norm", (normal,),
          {"optimizer": fastnn.optim.SGD(normal.parameters(), 0.1)}),
+        (ValueError, r"layer 0 \(embedding", (sparse,), {
+            "optimizer": fastnn.optim.SGD(sparse.parameters(), 0.1), "input_shape": (2,)}),
         (ValueError, "optimizer: expected parameters of the model", (mlp(4, 3),),
          {"optimizer": adam}),
         (ValueError, "expected a constant lr", (model,), {"optimizer": fastnn.optim.Adam(
@@ -333,3 +338,22 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
     with pytest.raises(IsADirectoryError):
         fastnn.export_c(model, tmp_path)
     assert not path.exists()
+
+
+def test_the_code_of_the_page_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).parents[1] / "docs" / "microcontroller.md"
+    blocks = re.findall(r"```(python|c)\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+    assert [language for language, _ in blocks] == ["python", "c", "python", "python"]
+    names = {}
+    for language, code in blocks:
+        if language == "python":
+            exec(compile(code, str(page), "exec"), names)
+            names.setdefault("first", names["model"])
+    Path("main.c").write_text(blocks[1][1], encoding="utf-8")
+    subprocess.run([CC, "-O2", "main.c", "-o", "net", "-lm"], check=True, timeout=60)
+    told = subprocess.run(["./net"], capture_output=True, text=True, check=True, timeout=60).stdout
+    expected = names["first"](np.array([[0.1, -0.2, 0.3, 0.5]], np.float32))[0, 0]
+    assert abs(float(told) - expected) < 1e-4
+    for file in ("lstm.c", "learns.c"):
+        subprocess.run([CC, *STRICT, "-c", file, "-o", "net.o"], check=True, timeout=60)
