@@ -224,8 +224,7 @@ def test_every_layer_trains(compiled):
     """Gradients through all layers that can be: dropout with the same random numbers."""
     model = fastnn.Sequential(
         fastnn.Linear(4, 8), fastnn.LayerNorm(8), fastnn.Dropout(0.3),
-        fastnn.Residual(fastnn.Linear(8, 8, bias=False), fastnn.GELU(), fastnn.Scale(8))
-        if hasattr(fastnn, "Scale") else fastnn.Residual(fastnn.Linear(8, 8), fastnn.GELU()),
+        fastnn.Residual(fastnn.Linear(8, 8, bias=False), fastnn.GELU(), fastnn.Scale(8)),
         fastnn.Concat(*[
             fastnn.Sequential(fastnn.Linear(8, 5), layer)
             for layer in (fastnn.ReLU(), fastnn.LeakyReLU(), fastnn.ELU(0.7), fastnn.SELU(),

@@ -47,7 +47,8 @@ static inline real hyperbolic(real x) {
 #define COLUMNS(width)                                                                             \
     static void columns_##width(real *y, const real *x, const real *w, const real *b, int in,      \
                                 int out) {                                                         \
-        const int blocks = in <= 256 ? 1 : (in + 191) / 192;                                       \
+        const int block = 2048 / (int)sizeof(real), most = block / 4 * 3;                          \
+        const int blocks = in <= block ? 1 : (in + most - 1) / most;                               \
         const int step = ((in + blocks - 1) / blocks + 15) / 16 * 16;                              \
         int i, j, k;                                                                               \
         for (i = 0; i < in; i += step) {                                                           \
@@ -128,6 +129,21 @@ static void copy(real *y, const real *x, int n) {
 static void add_forward(real *y, const real *a, const real *b, int n) {
     int i;
     for (i = 0; i < n; i++) y[i] = a[i] + b[i];
+}
+
+/* scale_forward */
+static void scale_forward(real *y, const real *x, const real *w, int cols, int rows) {
+    int j;
+    for (; rows > 0; rows--, y += cols, x += cols)
+        for (j = 0; j < cols; j++) y[j] = x[j] * w[j];
+}
+
+/* scale_backward_weight */
+static void scale_backward_weight(real *dw, const real *dy, const real *x, int cols, int rows,
+                                  int add) {
+    int j;
+    for (; rows > 0; rows--, dy += cols, x += cols, add = 1)
+        for (j = 0; j < cols; j++) dw[j] = add ? dw[j] + dy[j] * x[j] : dy[j] * x[j];
 }
 
 /* copy_columns */
