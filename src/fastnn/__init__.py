@@ -43,6 +43,7 @@ from fastnn.callbacks import (
     TerminateOnNaN as TerminateOnNaN,
 )
 from fastnn.config import show_config as show_config
+from fastnn.export import export_c as export_c
 from fastnn.layers import *  # noqa: F403
 from fastnn.safetensors import (
     load_safetensors as load_safetensors,
@@ -51,7 +52,11 @@ from fastnn.safetensors import (
 from fastnn.saving import load as load, save as save
 from fastnn.solvers.objective import objective as objective
 from fastnn.torch import from_torch as from_torch, to_torch as to_torch
-from fastnn.training import History as History, Trainer as Trainer
+from fastnn.training import (
+    History as History,
+    Trainer as Trainer,
+    fit_many as fit_many,
+)
 
 if TYPE_CHECKING:
     __version__: str
@@ -67,6 +72,8 @@ else:  # type checkers read literal lists alone, and the imports
         "analysis",
         "callbacks",
         "distributed",
+        "export_c",
+        "fit_many",
         "from_torch",
         "get_num_threads",
         "initializers",

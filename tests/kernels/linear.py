@@ -34,6 +34,28 @@ def linear(draw: Draw, size: int, where: str, has_bias: bool, narrow: bool = Fal
     return Case((x, weight, bias), (y,), (ins, outs), (), rows, scale=(scale,))
 
 
+def whole_lines(outs: int, dtype: np.dtype[Any]) -> int:
+    """Columns of packed weights, in lines of 64 bytes."""
+    lanes = 64 // dtype.itemsize
+    return -(-outs // lanes) * lanes
+
+
+def pack(draw: Draw, size: int) -> Case:
+    weight = draw.normal(size, 7)
+    packed = reference.linear_pack(*wide(weight), whole_lines(size, draw.dtype))
+    return Case((weight,), (packed,), (7, size), (), 7)
+
+
+def packed(draw: Draw, size: int, where: str, has_bias: bool) -> Case:
+    rows, ins, outs = product_sizes(where, size)
+    x, weight, bias = draw.normal(rows, ins), draw.normal(outs, ins), draw.normal(outs)
+    bias = bias if has_bias else np.zeros_like(bias)
+    given = x, reference.linear_pack(weight, whole_lines(outs, draw.dtype)), bias
+    y, scale = reference.linear_packed(*wide(*given)), magnitude(reference.linear_packed, *given)
+    return Case((*given[:2], bias if has_bias else None), (y,), (ins, outs), (), rows,
+                scale=(scale,))  # fmt: skip
+
+
 def linear_input(
     draw: Draw, size: int, where: str, accumulate: bool, narrow: bool = False
 ) -> Case:
@@ -82,10 +104,14 @@ def magnitude(product: Callable[..., Any], *arrays: np.ndarray | None) -> Any:
 
 def products() -> list[Row]:
     """The rows of all products; errors grow no faster than the square root of the terms."""
-    rows = []
+    rows = [Row("linear_pack", pack, 0)]
     for where in ("rows", "in", "out", "few", "large"):
         for flag in (False, True):
             bias, sums = ("bias" if flag else ""), ("accumulate" if flag else "")
+            rows.append(
+                Row("linear_packed", partial(packed, where=where, has_bias=flag), 4, NON_FINITE,
+                    variant=f"{where}{bias}")
+            )  # fmt: skip
             for narrow, suffix in ((False, ""), (True, "_bfloat16")):
                 options = {"where": where, "narrow": narrow}
                 rows += [

@@ -40,15 +40,18 @@ cdef extern from *:
     #include <omp.h>
     static int processors(void) { return omp_get_num_procs(); }
     static int openmp_threads(void) { return omp_get_max_threads(); }
+    static void stay_alone(void) { omp_set_num_threads(1); }
     static const int has_openmp = 1;
     #else
     static int processors(void) { return 1; }
     static int openmp_threads(void) { return 1; }
+    static void stay_alone(void) {}
     static const int has_openmp = 0;
     #endif
     """
     int processors() nogil
     int openmp_threads() nogil
+    void stay_alone() nogil
     const int has_openmp
 
 cnp.import_array()
@@ -116,6 +119,11 @@ def set_num_threads(n):
 def get_num_threads():
     """Return how many threads a training step may use."""
     return thread_limit()
+
+
+def one_thread():
+    """Let the calling thread run everything by itself from now on."""
+    stay_alone()
 
 
 def openmp():

@@ -28,6 +28,9 @@ from fastnn.layers.model import BUILDING, Model, Pending, new_random_state
 from fastnn.layers.parameter import Buffer, Entry, Initializer, Parameter, mark_gradients
 from fastnn.preprocessing import Statistics
 
+if TYPE_CHECKING:
+    from fastnn.prediction import Predictor, Stream
+
 Arrays = dict[str, Array]  # of the caller, by the slots of a program
 
 
@@ -537,6 +540,50 @@ class Layer(Watched):
             If `x` is not numeric, or its shape does not fit.
         """
         return self(x if self._preprocessing is None else self._preprocessing.apply(x))
+
+    def predictor(self, input_shape: Shape | None = None) -> Predictor:
+        """Return a frozen copy that is packed for prediction, of a row or of many.
+
+        Parameters
+        ----------
+        input_shape : tuple of int, optional
+            Of one row, where the model takes several and C is to call it by its address.
+
+        Returns
+        -------
+        Predictor
+            ``p(x)`` and ``p(x, out=y)`` give the bits of ``model(x)``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `input_shape` is no shape, or does not fit.
+        """
+        from fastnn.prediction import Predictor
+
+        return Predictor(self, input_shape)
+
+    def stream(self, batch: int = 1) -> Stream:
+        """Return a frozen copy that goes step by step, ``s(x_t) -> y_t``.
+
+        Parameters
+        ----------
+        batch : int
+            How many sequences go on side by side.
+
+        Returns
+        -------
+        Stream
+            With their `state`, which can be read and set.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `batch` is no positive integer, or a layer reads sequences backwards.
+        """
+        from fastnn.prediction import Stream
+
+        return Stream(self, batch)
 
     # State -----------------------------------------------------------------------------------
 

@@ -10,8 +10,8 @@ from fastnn._typing import Array
 
 __all__ = [
     "linear_backward_input", "linear_backward_input_bfloat16", "linear_backward_weight",
-    "linear_backward_weight_bfloat16", "linear_forward", "linear_forward_bfloat16", "matmul",
-    "round_bfloat16",
+    "linear_backward_weight_bfloat16", "linear_forward", "linear_forward_bfloat16",
+    "linear_pack", "linear_packed", "matmul", "round_bfloat16",
 ]
 
 
@@ -58,3 +58,14 @@ def linear_backward_input_bfloat16(dy: Array, weight: Array) -> Array:
 def linear_backward_weight_bfloat16(dy: Array, x: Array) -> tuple[Array, Array]:
     """dW of dy and x as bfloat16, and db of dy as it is."""
     return round_bfloat16(dy).T @ round_bfloat16(x), dy.sum(axis=0)
+
+
+def linear_pack(weight: Array, columns: int) -> Array:
+    """Wᵀ with zeros up to so many columns, (in, columns)."""
+    packed: Array = np.pad(weight.T, ((0, 0), (0, columns - len(weight))))
+    return packed
+
+
+def linear_packed(x: Array, packed: Array, bias: Array) -> Array:
+    """The product of :func:`linear_forward` with weights from :func:`linear_pack`."""
+    return x @ packed[:, : len(bias)] + bias
