@@ -11,7 +11,7 @@ from fastnn.onnx.graph import Axis, Graph, Tensor
 from fastnn.onnx.nodes import Recurrence, write
 from fastnn.sklearn.base import BaseNetwork
 from fastnn.sklearn.classification import Classifier
-from fastnn.sklearn.tabular import Factors, Tabular
+from fastnn.sklearn.tabular import Tabular
 from fastnn.sklearn.tabular_regressor import TabularRegressor
 
 __all__ = ["of_estimator"]
@@ -98,15 +98,7 @@ def _outputs(
 ) -> tuple[str, np.dtype[Any]]:
     """Return a network's output after its activation, and its dtype."""
     recurrence = Recurrence(graph, 1, lengths=False, states=False)
-    z = x
-    for name, layer in member._network.children().items():
-        at = f"{path}.{name}" if path else name
-        if isinstance(layer, Factors):
-            graph.path = at
-            factors = graph.array("weight", layer.weight.array)
-            z = Tensor(graph.add("Mul", z.name, factors), z.rank)
-        else:
-            z = write(graph, layer, z, recurrence, at)
+    z = write(graph, member._network, x, recurrence, path)
     graph.path = f"{path}.output" if path else "output"
     if isinstance(member, TabularRegressor):
         wide = graph.add("Cast", z.name, to=11)

@@ -9,9 +9,9 @@ import numpy as np
 
 from fastnn._door.numbers import float_dtype
 from fastnn._files import as_path
-from fastnn.layers import Concat, Layer, Sequential
+from fastnn.layers import Concat, Layer, Scale, Sequential
 from fastnn.onnx.source import Source, read
-from fastnn.onnx.steps import Affine, Step, Unknown, flatten
+from fastnn.onnx.steps import Affine, Spec, Step, Unknown, flatten
 from fastnn.onnx.trace import Trace
 
 __all__ = ["load"]
@@ -104,6 +104,11 @@ def _layer(step: Step, made: list[tuple[Step, Layer]]) -> Layer:
     if spec.kind is Unknown:
         raise ValueError(f"{step.node}: expected a node that is part of a layer, got one that is "
                          "not supported")
+    if spec.kind is Affine and spec.arrays["scale"].ndim and not spec.arrays["shift"].any():
+        scale = spec.arrays["scale"]
+        step = Step(step.parent, Spec(Scale, {"num_features": len(scale)}, {"weight": scale}),
+                    step.shape, step.node)
+        spec = step.spec
     if spec.kind is Affine:
         raise ValueError(f"{step.node}: expected a scale or shift beside a dense layer or an LSTM, "
                          "got one elsewhere, which is not supported")

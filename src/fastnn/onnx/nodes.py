@@ -120,6 +120,11 @@ def _linear(graph: Graph, layer: layers.Linear, x: Tensor, _: Recurrence) -> Ten
     return Tensor(y if bias is None else graph.add("Add", y, bias_name), x.rank)
 
 
+def _scale(graph: Graph, layer: layers.Scale, x: Tensor, _: Recurrence) -> Tensor:
+    weight = graph.array("weight", layer.weight.array, owner=layer.weight)
+    return Tensor(graph.add("Mul", x.name, weight), x.rank)
+
+
 def _embedding(graph: Graph, layer: layers.Embedding, x: Tensor, _: Recurrence) -> Tensor:
     weight = graph.array("weight", layer.weight.array, owner=layer.weight)
     return Tensor(graph.add("Gather", weight, x.name, axis=0), x.rank + 1)
@@ -249,8 +254,9 @@ def _selu(graph: Graph, layer: layers.SELU, x: Tensor, _: Recurrence) -> Tensor:
 def _leaky_relu(graph: Graph, layer: layers.LeakyReLU, x: Tensor, _: Recurrence) -> Tensor:
     if graph.dtype == np.float32:
         return Tensor(graph.add("LeakyRelu", x.name, alpha=layer.negative_slope), x.rank)
-    slope = graph.array("slope", [layer.negative_slope])
-    return Tensor(graph.add("PRelu", x.name, slope), x.rank)
+    below = graph.add("Min", x.name, graph.number(0))
+    below = graph.add("Mul", below, graph.number(layer.negative_slope))
+    return Tensor(graph.add("Add", graph.add("Relu", x.name), below), x.rank)
 
 
 def _soft(graph: Graph, x: str) -> str:
@@ -310,6 +316,7 @@ WRITERS: dict[type[Layer], Any] = {
     layers.ReLU: _node("Relu"),
     layers.Residual: _residual,
     layers.SELU: _selu,
+    layers.Scale: _scale,
     layers.Sequential: _sequential,
     layers.SiLU: _silu,
     layers.Sigmoid: _node("Sigmoid"),

@@ -28,8 +28,8 @@ _BATCH, _LENGTHS = 2, (3, 5, 7)
 _FURTHEST, _MOST_NODES = 10, 64
 # Elements that small graphs may have besides their parameters.
 _ROOM = 2**22
-# Numbers in other files than layers have them.
-_DEEPEST = 100
+# An input with more elements is none, nor are layers that lie deeper within each other.
+_LARGEST, _DEEPEST = 2**31, 100
 
 
 class Trace:
@@ -68,6 +68,8 @@ class Trace:
             )
         free = (_BATCH, *_LENGTHS)
         shape = tuple(n or free[i] for i, n in enumerate(lengths))
+        if prod(shape) > _LARGEST:
+            raise ValueError(f"input {name!r}: expected a shape that fits into memory, got {shape}")
         return Data(Step(None, Spec(layers.Sequential), shape, None), None, shape, dtype)
 
     def run(self) -> list[Step]:
@@ -364,7 +366,7 @@ def _wide(x: Array) -> Array:
 
 
 def _zeros(x: Any) -> Any:
-    return np.zeros(x.shape, x.dtype) if isinstance(x, Data) else x
+    return np.broadcast_to(np.zeros((), x.dtype), x.shape) if isinstance(x, Data) else x
 
 
 def _affine(node: Node, inputs: list[Any], data: Data) -> Spec | None:
