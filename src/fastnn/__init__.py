@@ -100,6 +100,10 @@ else:  # type checkers read literal lists alone, and the imports
         return __all__
 
     def __getattr__(name):
+        if name == "onnx":  # needs an extra
+            import fastnn.onnx as module
+
+            return module
         if name == "__version__":  # read when asked for: it takes as long as half the import
             from importlib.metadata import version
 
