@@ -52,11 +52,12 @@ INLINE real FN(row_dot)(const real *x, const real *y, ptrdiff_t cols) {
         vec even = VEC(0), odd = VEC(0);
         ptrdiff_t j = p * LANES, next = j + SUM_LANES;
         for (; next - p * LANES + SUM_LANES <= cols; j += 2 * SUM_LANES, next += 2 * SUM_LANES) {
-            even += FN(load)(x + j) * FN(load)(y + j);
-            odd += FN(load)(x + next) * FN(load)(y + next);
+            even = FN(fma)(FN(load)(x + j), FN(load)(y + j), even);
+            odd = FN(fma)(FN(load)(x + next), FN(load)(y + next), odd);
         }
         for (; j < cols; j += SUM_LANES)
-            even += FN(load_padded)(x + j, cols - j, 0) * FN(load_padded)(y + j, cols - j, 0);
+            even = FN(fma)(FN(load_padded)(x + j, cols - j, 0), FN(load_padded)(y + j, cols - j, 0),
+                           even);
         s.part[p] = even + odd;
     }
     return FN(total)(s);

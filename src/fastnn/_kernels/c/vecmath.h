@@ -47,7 +47,7 @@
  * enough independent vectors in flight to hide the latency */
 INLINE vec FN(polynomial)(vec x, const real *c, int count) {
     vec sum = VEC(c[count - 1]);
-    for (int i = count - 2; i >= 0; i--) sum = sum * x + VEC(c[i]);
+    for (int i = count - 2; i >= 0; i--) sum = FN(fma)(sum, x, VEC(c[i]));
     return sum;
 }
 
@@ -61,18 +61,8 @@ INLINE vec FN(sign)(vec x) {
 
 /* a b - product, exactly, where product = a * b rounded */
 INLINE vec FN(product_error)(vec a, vec b, vec product) {
-#if defined(__AVX512F__) && FASTNN_DOUBLE
-    return (vec)_mm512_fmsub_pd((__m512d)a, (__m512d)b, (__m512d)product);
-#elif defined(__AVX512F__)
-    return (vec)_mm512_fmsub_ps((__m512)a, (__m512)b, (__m512)product);
-#elif defined(__FMA__) && FASTNN_DOUBLE
-    return (vec)_mm256_fmsub_pd((__m256d)a, (__m256d)b, (__m256d)product);
-#elif defined(__FMA__)
-    return (vec)_mm256_fmsub_ps((__m256)a, (__m256)b, (__m256)product);
-#elif defined(__aarch64__) && FASTNN_DOUBLE
-    return (vec)vfmaq_f64((float64x2_t)-product, (float64x2_t)a, (float64x2_t)b);
-#elif defined(__aarch64__)
-    return (vec)vfmaq_f32((float32x4_t)-product, (float32x4_t)a, (float32x4_t)b);
+#if defined(__FMA__) || defined(__aarch64__)
+    return FN(fma)(a, b, -product);
 #else /* Dekker: the products of halves of the mantissa are exact */
     const ivec upper = IVEC(-1) << (MANTISSA_BITS / 2 + 1);
     vec a1 = (vec)((ivec)a & upper), a0 = a - a1;
@@ -101,8 +91,8 @@ INLINE vec FN(scale)(vec x, vec n) {
 
 /* r of x = n ln 2 + r, for the integer n that makes |r| <= ln 2 / 2 */
 INLINE vec FN(reduce)(vec x, vec *n) {
-    *n = (x * VEC(LOG2_E) + VEC(ROUNDER)) - VEC(ROUNDER);
-    return (x - *n * VEC(LN2_HIGH)) - *n * VEC(LN2_LOW);
+    *n = FN(fma)(x, VEC(LOG2_E), VEC(ROUNDER)) - VEC(ROUNDER);
+    return FN(fma)(-*n, VEC(LN2_LOW), FN(fma)(-*n, VEC(LN2_HIGH), x));
 }
 
 /* e^r - 1 for |r| <= ln 2 / 2 */
@@ -117,7 +107,7 @@ INLINE vec FN(expm1_reduced)(vec r) {
         0.5f, 0.166665465f, 0.0416669883f, 0.00836634636f, 0.00138822908f,
 #endif
     };
-    return r + r * r * FN(polynomial)(r, c, COUNT(c));
+    return FN(fma)(r * r, FN(polynomial)(r, c, COUNT(c)), r);
 }
 
 /* e^x. The lower bound makes both factors of the scale zero: e^-inf, which pads rows, comes
@@ -131,7 +121,7 @@ INLINE vec FN(vexp)(vec x) {
 /* e^x - 1 for x <= 88 (double: 709); below -40 it is -1 */
 INLINE vec FN(vexpm1)(vec x) {
     vec n, r = FN(reduce)(FN(max)(VEC(-40), x), &n), power = FN(power_of_two)(n);
-    vec y = (power - VEC(1)) + power * FN(expm1_reduced)(r);
+    vec y = FN(fma)(power, FN(expm1_reduced)(r), power - VEC(1));
     return (vec)((ivec)y | ((ivec)x & (ivec)VEC(-0.0)));
 }
 
@@ -150,8 +140,9 @@ INLINE vec FN(log_reduced)(vec f, vec k) {
 #endif
     };
     vec s = f / (VEC(2) + f), z = s * s, h = VEC(0.5) * f * f;
-    vec rest = s * (h + z * FN(polynomial)(z, c, COUNT(c))) + k * VEC(LN2_LOW);
-    return k * VEC(LN2_HIGH) - ((h - rest) - f);
+    vec bent = FN(fma)(z, FN(polynomial)(z, c, COUNT(c)), h);
+    vec rest = FN(fma)(s, bent, k * VEC(LN2_LOW));
+    return FN(fma)(k, VEC(LN2_HIGH), f - (h - rest));
 }
 
 /* log x */
@@ -217,7 +208,8 @@ INLINE vec FN(vsigmoid)(vec x) {
 /* The derivative of x sigmoid(v(x)), where slope = x v'(x) */
 INLINE vec FN(gate_slope)(vec slope, vec n, vec e) {
     vec reciprocal = VEC(1) / FN(sigmoid_denominator)(n, e);
-    return FN(scale)(reciprocal * (VEC(1) + slope * ((VEC(1) + e) * reciprocal)), n);
+    const vec bend = FN(fma)(slope, (VEC(1) + e) * reciprocal, VEC(1));
+    return FN(scale)(reciprocal * bend, n);
 }
 
 /* x sigmoid(x) */
@@ -237,7 +229,7 @@ INLINE vec FN(vsilu_slope)(vec x) {
 INLINE vec FN(mish_terms)(vec x, vec *n, vec *w, vec *d) {
     vec e = FN(expm1_reduced)(FN(reduce)(x, n));
     *w = FN(scale)(VEC(1) + e, *n);
-    *d = *w * (*w + VEC(2)) + VEC(2);
+    *d = FN(fma)(*w, *w + VEC(2), VEC(2));
     return e;
 }
 
@@ -247,15 +239,15 @@ INLINE vec FN(vmish)(vec x) {
     vec n, w, d, e = FN(mish_terms)(FN(min)(VEC(20), z), &n, &w, &d);
     ivec negative = (ivec)(z < VEC(0));
     vec part = FN(select)(negative, w * (w + VEC(1)), VEC(2)) / d;
-    part += FN(select)(negative, part * e - e, VEC(0));
+    part += FN(select)(negative, FN(fma)(part, e, -e), VEC(0));
     vec factor = VEC(1) - part;
     return FN(scale)(z * factor, FN(min)(n, VEC(0)));
 }
 INLINE vec FN(vmish_slope)(vec x) {
     vec z = FN(min)(VEC(20), FN(max)(VEC(FASTNN_DOUBLE ? -760 : -110), x));
     vec n, w, d, e = FN(mish_terms)(z, &n, &w, &d), reciprocal = VEC(1) / d;
-    vec bend = VEC(4) * z * ((w + VEC(1)) * reciprocal);
-    return FN(scale)((VEC(1) + e) * reciprocal * ((w + VEC(2)) + bend), n);
+    vec bend = FN(fma)(VEC(4) * z, (w + VEC(1)) * reciprocal, w + VEC(2));
+    return FN(scale)((VEC(1) + e) * reciprocal * bend, n);
 }
 
 /* e of sigmoid v, v = sqrt(8 / pi) (x + 0.044715 x^3). To base 2 v is x (k1 + k2 x^2) and reaches
@@ -270,9 +262,9 @@ INLINE vec FN(gelu_tanh_expm1)(vec x, vec *n) {
 #endif
     vec square = x * x, square_low = FN(product_error)(x, x, square);
     vec cubic = VEC(k2) * square, cubic_low = FN(product_error)(VEC(k2), square, cubic);
-    cubic_low += VEC(k2) * square_low + (VEC(k2_low) * square + VEC(k1_low));
+    cubic_low += FN(fma)(VEC(k2), square_low, FN(fma)(VEC(k2_low), square, VEC(k1_low)));
     vec factor = VEC(k1) + cubic, factor_low = ((VEC(k1) - factor) + cubic) + cubic_low;
-    vec v = x * factor, v_low = FN(product_error)(x, factor, v) + x * factor_low;
+    vec v = x * factor, v_low = FN(fma)(x, factor_low, FN(product_error)(x, factor, v));
     *n = (v + VEC(ROUNDER)) - VEC(ROUNDER);
     return FN(expm1_reduced)(((*n - v) - v_low) * VEC(0.6931471805599453));
 }
@@ -286,7 +278,7 @@ INLINE vec FN(vgelu_tanh)(vec x) {
 INLINE vec FN(vgelu_tanh_slope)(vec x) {
     vec z = FN(min)(VEC(8), FN(max)(VEC(FASTNN_DOUBLE ? -21.75 : -11), x));
     vec n, e = FN(gelu_tanh_expm1)(z, &n);
-    vec slope = z * (VEC(1.5957691216057308) + VEC(0.21406444881780075) * (z * z));
+    vec slope = z * FN(fma)(VEC(0.21406444881780075), z * z, VEC(1.5957691216057308));
     return FN(gate_slope)(slope, n, e);
 }
 
@@ -330,23 +322,23 @@ INLINE vec FN(normal_tail)(vec a, vec *n, vec *q, vec *d) {
 #endif
     };
     *q = FN(polynomial)(a, q_c, COUNT(q_c));
-    *d = FN(polynomial)(a, p_c, COUNT(p_c)) + VEC(2.5066282746310005) * (a * *q);
+    *d = FN(fma)(VEC(2.5066282746310005), a * *q, FN(polynomial)(a, p_c, COUNT(p_c)));
     vec square = a * a, r = FN(reduce)(VEC(-0.5) * square, n);
     /* the square's rounding error matters far out */
-    return FN(expm1_reduced)(r - VEC(0.5) * FN(product_error)(a, a, square));
+    return FN(expm1_reduced)(FN(fma)(VEC(-0.5), FN(product_error)(a, a, square), r));
 }
 
 /* x Phi(x) = max(x, 0) - |x| Phi(-|x|), Phi the normal distribution */
 INLINE vec FN(vgelu)(vec x) {
     vec a = FN(min)(VEC(FASTNN_DOUBLE ? 39 : 15), FN(abs)(x));
     vec n, q, d, e = FN(normal_tail)(a, &n, &q, &d), aq = a * q;
-    return FN(max)(VEC(-0.0), x) - FN(scale)((aq + aq * e) / d, n);
+    return FN(max)(VEC(-0.0), x) - FN(scale)(FN(fma)(aq, e, aq) / d, n);
 }
 /* Phi(x) + x Phi'(x), which is 1 - its value at -x */
 INLINE vec FN(vgelu_slope)(vec x) {
     vec a = FN(min)(VEC(FASTNN_DOUBLE ? 39 : 15), FN(abs)(x));
     vec n, q, d, e = FN(normal_tail)(a, &n, &q, &d);
-    vec t = q / d - VEC(0.3989422804014327) * a, tail = FN(scale)(t + t * e, n);
+    vec t = FN(fma)(VEC(-0.3989422804014327), a, q / d), tail = FN(scale)(FN(fma)(t, e, t), n);
     return FN(select)((ivec)(x < VEC(0)), tail, VEC(1) - tail);
 }
 #endif
