@@ -40,6 +40,8 @@
 #endif
 #define LOG2_E 1.4426950408889634
 
+#undef unsigned_vec
+#define unsigned_vec FN(unsigned)
 #undef COUNT
 #define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
 
@@ -73,7 +75,7 @@ INLINE vec FN(product_error)(vec a, vec b, vec product) {
 
 /* 2^n for integers n within the exponents of normal numbers */
 INLINE vec FN(power_of_two)(vec n) {
-    return (vec)((ivec)(n + VEC(ROUNDER + EXPONENT_BIAS)) << MANTISSA_BITS);
+    return (vec)((unsigned_vec)(n + VEC(ROUNDER + EXPONENT_BIAS)) << MANTISSA_BITS);
 }
 
 /* x 2^n, rounded once, for integers n down to twice the smallest exponent of a normal number */
@@ -84,15 +86,22 @@ INLINE vec FN(scale)(vec x, vec n) {
     return (vec)_mm512_scalef_ps((__m512)x, (__m512)n);
 #else
     const vec rounder = VEC(ROUNDER + EXPONENT_BIAS);
-    vec half = n * VEC(0.5) + rounder, rest = (n + rounder) - (half - rounder);
-    return x * (vec)((ivec)half << MANTISSA_BITS) * (vec)((ivec)rest << MANTISSA_BITS);
+    vec half = FN(fma)(n, VEC(0.5), rounder), rest = (n + rounder) - (half - rounder);
+    return x * (vec)((unsigned_vec)half << MANTISSA_BITS) *
+           (vec)((unsigned_vec)rest << MANTISSA_BITS);
 #endif
 }
 
 /* r of x = n ln 2 + r, for the integer n that makes |r| <= ln 2 / 2 */
 INLINE vec FN(reduce)(vec x, vec *n) {
     *n = FN(fma)(x, VEC(LOG2_E), VEC(ROUNDER)) - VEC(ROUNDER);
-    return FN(fma)(-*n, VEC(LN2_LOW), FN(fma)(-*n, VEC(LN2_HIGH), x));
+    return FN(fma)(*n, VEC(-LN2_LOW), FN(fma)(*n, VEC(-LN2_HIGH), x));
+}
+
+/* -r of the same, without a step for the sign */
+INLINE vec FN(reduce_negated)(vec x, vec *n) {
+    *n = FN(fma)(x, VEC(LOG2_E), VEC(ROUNDER)) - VEC(ROUNDER);
+    return FN(fma)(*n, VEC(LN2_LOW), FN(fma)(*n, VEC(LN2_HIGH), -x));
 }
 
 /* e^r - 1 for |r| <= ln 2 / 2 */
@@ -150,13 +159,13 @@ INLINE vec FN(vlog)(vec x) {
     const int lift = MANTISSA_BITS + 1; /* brings denormals among the normal numbers */
     const real smallest = FASTNN_DOUBLE ? 0x1p-1022 : 0x1p-126f;
     ivec denormal = (ivec)(x < VEC(smallest));
-    ivec bits = (ivec)FN(select)(denormal, x * VEC((int64_t)1 << lift), x);
-    /* x = m 2^k with sqrt(1/2) <= m < sqrt(2) */
-    ivec k = (ivec)((FN(unsigned))(bits - (ivec)VEC(0.70710678118654752) + (ivec)VEC(1)) >>
-                    MANTISSA_BITS);
-    vec m = (vec)(bits - ((k - IVEC(EXPONENT_BIAS)) << MANTISSA_BITS));
+    unsigned_vec bits = (unsigned_vec)FN(select)(denormal, x * VEC((int64_t)1 << lift), x);
+    /* x = m 2^k with sqrt(1/2) <= m < sqrt(2), k + EXPONENT_BIAS unsigned */
+    unsigned_vec k =
+        (bits - (unsigned_vec)VEC(0.70710678118654752) + (unsigned_vec)VEC(1)) >> MANTISSA_BITS;
+    vec m = (vec)(bits - ((k - EXPONENT_BIAS) << MANTISSA_BITS));
     vec unit = VEC((int64_t)1 << MANTISSA_BITS);
-    vec exponent = (vec)(k + (ivec)unit) - unit - VEC(EXPONENT_BIAS); /* k as a real */
+    vec exponent = (vec)(k + (unsigned_vec)unit) - unit - VEC(EXPONENT_BIAS); /* k as a real */
     exponent -= (vec)(denormal & (ivec)VEC(lift));
     vec y = FN(log_reduced)(m - VEC(1), exponent);
     vec outside = FN(select)((ivec)(x < VEC(0)), VEC(NAN), x);
@@ -185,8 +194,8 @@ INLINE vec FN(vsoftplus)(vec x, vec beta) {
 
 /* tanh x = (e^2|x| - 1) / (e^2|x| + 1) with the sign of x, both divided by e^r, r of 2|x| */
 INLINE vec FN(vtanh)(vec x) {
-    vec n, r = FN(reduce)(VEC(2) * FN(min)(VEC(20), FN(abs)(x)), &n);
-    vec power = FN(power_of_two)(n), e = FN(expm1_reduced)(-r);
+    vec n, r = FN(reduce_negated)(VEC(2) * FN(min)(VEC(20), FN(abs)(x)), &n);
+    vec power = FN(power_of_two)(n), e = FN(expm1_reduced)(r);
     vec y = ((power - VEC(1)) - e) / ((power + VEC(1)) + e);
     return (vec)((ivec)y | ((ivec)x & (ivec)VEC(-0.0)));
 }
@@ -201,8 +210,8 @@ INLINE vec FN(sigmoid_denominator)(vec n, vec e) {
 /* 1 / (1 + e^-x) */
 INLINE vec FN(vsigmoid)(vec x) {
     const real low = FASTNN_DOUBLE ? -746 : -105;
-    vec n, r = FN(reduce)(FN(min)(VEC(40), FN(max)(VEC(low), x)), &n);
-    return FN(scale)(VEC(1) / FN(sigmoid_denominator)(n, FN(expm1_reduced)(-r)), n);
+    vec n, r = FN(reduce_negated)(FN(min)(VEC(40), FN(max)(VEC(low), x)), &n);
+    return FN(scale)(VEC(1) / FN(sigmoid_denominator)(n, FN(expm1_reduced)(r)), n);
 }
 
 /* The derivative of x sigmoid(v(x)), where slope = x v'(x) */
@@ -215,13 +224,13 @@ INLINE vec FN(gate_slope)(vec slope, vec n, vec e) {
 /* x sigmoid(x) */
 INLINE vec FN(vsilu)(vec x) {
     vec z = FN(max)(VEC(FASTNN_DOUBLE ? -760 : -110), x);
-    vec n, r = FN(reduce)(FN(min)(VEC(40), z), &n);
-    return FN(scale)(z / FN(sigmoid_denominator)(n, FN(expm1_reduced)(-r)), n);
+    vec n, r = FN(reduce_negated)(FN(min)(VEC(40), z), &n);
+    return FN(scale)(z / FN(sigmoid_denominator)(n, FN(expm1_reduced)(r)), n);
 }
 INLINE vec FN(vsilu_slope)(vec x) {
     vec z = FN(min)(VEC(40), FN(max)(VEC(FASTNN_DOUBLE ? -760 : -110), x));
-    vec n, r = FN(reduce)(z, &n);
-    return FN(gate_slope)(z, n, FN(expm1_reduced)(-r));
+    vec n, r = FN(reduce_negated)(z, &n);
+    return FN(gate_slope)(z, n, FN(expm1_reduced)(r));
 }
 
 /* e^x = w = (1 + e) 2^n and d of tanh log(1 + w) = w (w + 2) / d, for x up to 20, from where
