@@ -1,5 +1,7 @@
 """Every kernel against its NumPy twin, by the rows of the kernel table."""
 
+import ctypes
+import mmap
 from functools import lru_cache
 
 import numpy as np
@@ -36,6 +38,34 @@ class Guarded:
 
     def check_unchanged(self) -> None:
         assert (self.memory == self.before).all(), "an input was written"
+
+
+class Fenced:
+    """Copies of arrays that end, or begin, at a page that nobody may touch: the process would die.
+
+    For C libraries of Unix, which take the page's rights away.
+    """
+
+    def __init__(self, at_end: bool):
+        self.at_end = at_end
+        self.maps: list[mmap.mmap] = []
+        self.protect = ctypes.CDLL(None, use_errno=True).mprotect
+        self.protect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+
+    def copy(self, array: np.ndarray) -> np.ndarray:
+        page, size = mmap.PAGESIZE, max(array.nbytes, 1)
+        room = -(-size // page) * page
+        memory = mmap.mmap(-1, room + page)
+        start = 0 if self.at_end else page
+        fence = ctypes.addressof(ctypes.c_char.from_buffer(memory)) + (room if self.at_end else 0)
+        if self.protect(fence, page, 0):
+            raise OSError(ctypes.get_errno(), "mprotect")
+        self.maps.append(memory)
+        first = start + (room - array.nbytes if self.at_end else 0)
+        flat = np.frombuffer(memory, np.uint8, array.nbytes, first)
+        copy = flat.view(array.dtype).reshape(array.shape)
+        copy[...] = array
+        return copy
 
 
 def run(
@@ -138,6 +168,28 @@ def test_special_values(row, dtype, isa):
     for size in (1, 3, 8, 17, 33, 65):
         case = make(row, dtype, size, special)
         check(row, case, run(row, case, dtype), dtype, f"size {size}")
+
+
+@pytest.mark.skipif(not hasattr(mmap, "PROT_READ"), reason="needs mprotect")
+@pytest.mark.parametrize("at_end", [True, False], ids=["end", "start"])
+@pytest.mark.parametrize("row", TABLE, ids=str)
+def test_nothing_beside_arrays_is_read(row, dtype, isa, at_end):
+    """Nor written; a kernel that does kills the tests."""
+    for size in (7, 33):
+        case = make(row, dtype, size)
+        fenced = Fenced(at_end)
+        starts = case.initial or [np.zeros(y.shape) for y in case.expected]
+        outputs = [
+            fenced.copy(start.astype(output_dtype(row, y, dtype)))
+            for start, y in zip(starts, case.expected, strict=True)
+        ]
+        inputs = [a if a is None else fenced.copy(a) for a in case.inputs]
+        core.call(
+            row.kernel, dtype, (*outputs, *inputs), case.sizes, case.scalars, case.items,
+            case.accumulate, 0,
+        )  # fmt: skip
+        for output, plain in zip(outputs, run(row, case, dtype), strict=True):
+            np.testing.assert_array_equal(output, plain)
 
 
 def rows_whose_kernel(promise):

@@ -118,7 +118,8 @@ cdef inline bint fits(PyObject *item, const Record *r, int flags) noexcept:
     return (PyArray_Check(item) and PyArray_TYPE(array) == r.typenum
             and PyArray_CHKFLAGS(array, flags) and PyArray_ISNOTSWAPPED(array)
             and PyArray_NDIM(array) == r.ndim
-            and memcmp(PyArray_DIMS(array), r.shape, r.ndim * sizeof(cnp.npy_intp)) == 0)
+            and (r.ndim == 0 or
+                 memcmp(PyArray_DIMS(array), r.shape, r.ndim * sizeof(cnp.npy_intp)) == 0))
 
 
 cdef tuple shape_of(const Record *r):

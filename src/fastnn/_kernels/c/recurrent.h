@@ -2,9 +2,7 @@
  * lstm_pack fills (recurrent.inc). */
 #ifndef FASTNN_RECURRENT_H
 #define FASTNN_RECURRENT_H
-#include <stddef.h>
-
-enum { FASTNN_WIDEST_VECTOR = 64 }; /* bytes, of any instruction set */
+#include "table.h"
 
 /* Elements of W_hh in panels of whole vectors, for any instruction set, so that it may be chosen
  * after the memory. `item` is the size of an element. */

@@ -35,25 +35,31 @@ INLINE real FN(row_exp)(real *e, ptrdiff_t room, const real *x, ptrdiff_t cols, 
         return FN(sum)(v);
     }
     *top = FN(row_max)(x, cols);
-    vec total = VEC(0);
+    sums total = FN(no_sums)();
     for (ptrdiff_t j = 0; j < cols; j += LANES) {
         vec v = FN(vexp)(FN(load_padded)(x + j, cols - j, (real)-INFINITY) - VEC(*top));
-        total += v;
+        FN(add)(&total, v);
         if (e) FN(store_padded)(e + j, v, room - j);
     }
-    return FN(sum)(total);
+    return FN(total)(total);
 }
 
 /* The sum of x y over a row, in two chains side by side. */
 INLINE real FN(row_dot)(const real *x, const real *y, ptrdiff_t cols) {
-    vec even = VEC(0), odd = VEC(0);
-    ptrdiff_t j = 0;
-    for (; j + 2 * LANES <= cols; j += 2 * LANES) {
-        even += FN(load)(x + j) * FN(load)(y + j);
-        odd += FN(load)(x + j + LANES) * FN(load)(y + j + LANES);
+    sums s;
+    UNROLL
+    for (int p = 0; p < SUM_PARTS; p++) {
+        vec even = VEC(0), odd = VEC(0);
+        ptrdiff_t j = p * LANES, next = j + SUM_LANES;
+        for (; next - p * LANES + SUM_LANES <= cols; j += 2 * SUM_LANES, next += 2 * SUM_LANES) {
+            even = FN(fma)(FN(load)(x + j), FN(load)(y + j), even);
+            odd = FN(fma)(FN(load)(x + next), FN(load)(y + next), odd);
+        }
+        for (; j < cols; j += SUM_LANES)
+            even = FN(fma)(FN(load_padded)(x + j, cols - j, 0), FN(load_padded)(y + j, cols - j, 0),
+                           even);
+        s.part[p] = even + odd;
     }
-    for (; j < cols; j += LANES)
-        even += FN(load_padded)(x + j, cols - j, 0) * FN(load_padded)(y + j, cols - j, 0);
-    return FN(sum)(even + odd);
+    return FN(total)(s);
 }
 #endif

@@ -17,6 +17,10 @@
  *   keep_first(v, n)       0 or more         0; v is in a register already
  *   store, store_part, store_padded          as these, not written
  *
+ * A sum over the elements of a row has one shape on every processor, so that it has the same bits
+ * there: element j is added to partial sum number j % SUM_LANES, as many as the widest register
+ * has lanes, and those are added in halves. A narrower register holds a part of them.
+ *
  * A header that families share is read once per dtype too: its guard has two names. */
 #if FASTNN_DOUBLE ? !defined(FASTNN_SIMD_F64) : !defined(FASTNN_SIMD_F32)
 #if FASTNN_DOUBLE
@@ -41,6 +45,7 @@
 
 #ifndef FASTNN_SIMD_ONCE
 #define FASTNN_SIMD_ONCE
+#include "table.h"
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -69,11 +74,50 @@ typedef uint64_t unsigned_f64 __attribute__((vector_size(FASTNN_VECTOR_BYTES)));
 typedef float uvec_f32 __attribute__((vector_size(FASTNN_VECTOR_BYTES), aligned(4), may_alias));
 typedef double uvec_f64 __attribute__((vector_size(FASTNN_VECTOR_BYTES), aligned(8), may_alias));
 
+/* SUM_LANES partial sums, in registers that take turns: part[0] is whose turn it is. Where the
+ * turns start makes no difference to the halves. */
+enum { SUM_PARTS = FASTNN_WIDEST_VECTOR / FASTNN_VECTOR_BYTES };
+typedef struct {
+    vec_f32 part[SUM_PARTS];
+} sums_f32;
+typedef struct {
+    vec_f64 part[SUM_PARTS];
+} sums_f64;
+
+/* x y + z, rounded once where the processor can: on v3, v4 and arm64. Compilers are told to fuse
+ * nothing themselves, for each would choose other sums. */
+#if defined(__AVX512F__)
+INLINE vec_f32 fma_f32(vec_f32 x, vec_f32 y, vec_f32 z) {
+    return (vec_f32)_mm512_fmadd_ps((__m512)x, (__m512)y, (__m512)z);
+}
+INLINE vec_f64 fma_f64(vec_f64 x, vec_f64 y, vec_f64 z) {
+    return (vec_f64)_mm512_fmadd_pd((__m512d)x, (__m512d)y, (__m512d)z);
+}
+#elif defined(__FMA__)
+INLINE vec_f32 fma_f32(vec_f32 x, vec_f32 y, vec_f32 z) {
+    return (vec_f32)_mm256_fmadd_ps((__m256)x, (__m256)y, (__m256)z);
+}
+INLINE vec_f64 fma_f64(vec_f64 x, vec_f64 y, vec_f64 z) {
+    return (vec_f64)_mm256_fmadd_pd((__m256d)x, (__m256d)y, (__m256d)z);
+}
+#elif defined(__aarch64__)
+INLINE vec_f32 fma_f32(vec_f32 x, vec_f32 y, vec_f32 z) {
+    return (vec_f32)vfmaq_f32((float32x4_t)z, (float32x4_t)x, (float32x4_t)y);
+}
+INLINE vec_f64 fma_f64(vec_f64 x, vec_f64 y, vec_f64 z) {
+    return (vec_f64)vfmaq_f64((float64x2_t)z, (float64x2_t)x, (float64x2_t)y);
+}
+#else
+INLINE vec_f32 fma_f32(vec_f32 x, vec_f32 y, vec_f32 z) { return x * y + z; }
+INLINE vec_f64 fma_f64(vec_f64 x, vec_f64 y, vec_f64 z) { return x * y + z; }
+#endif
+
 INLINE ptrdiff_t smaller(ptrdiff_t x, ptrdiff_t y) { return x < y ? x : y; }
 #endif
 
 #undef real
 #undef vec
+#undef sums
 #undef ivec
 #undef uvec
 #undef integer
@@ -82,6 +126,7 @@ INLINE ptrdiff_t smaller(ptrdiff_t x, ptrdiff_t y) { return x < y ? x : y; }
 #define real double
 #define integer int64_t
 #define vec vec_f64
+#define sums sums_f64
 #define ivec ivec_f64
 #define uvec uvec_f64
 #define FN(name) FASTNN_PASTE(name, _f64)
@@ -89,12 +134,15 @@ INLINE ptrdiff_t smaller(ptrdiff_t x, ptrdiff_t y) { return x < y ? x : y; }
 #define real float
 #define integer int32_t
 #define vec vec_f32
+#define sums sums_f32
 #define ivec ivec_f32
 #define uvec uvec_f32
 #define FN(name) FASTNN_PASTE(name, _f32)
 #endif
 #undef LANES
 #define LANES ((ptrdiff_t)(FASTNN_VECTOR_BYTES / sizeof(real)))
+#undef SUM_LANES
+#define SUM_LANES ((ptrdiff_t)(FASTNN_WIDEST_VECTOR / sizeof(real)))
 #undef VEC
 #define VEC(x) ((real)(x) - (vec){0}) /* subtracting, for -0 + 0 is +0 */
 #undef IVEC
@@ -132,7 +180,6 @@ INLINE vec FN(sqrt)(vec x) { return (vec)_mm512_sqrt_pd((__m512d)x); }
 INLINE vec FN(round)(vec x) {
     return (vec)_mm512_roundscale_pd((__m512d)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
-INLINE real FN(sum)(vec x) { return _mm512_reduce_add_pd((__m512d)x); }
 INLINE real FN(max_lane)(vec x) { return _mm512_reduce_max_pd((__m512d)x); }
 #else
 INLINE vec FN(load_part)(const real *p, ptrdiff_t n) {
@@ -147,7 +194,6 @@ INLINE vec FN(sqrt)(vec x) { return (vec)_mm512_sqrt_ps((__m512)x); }
 INLINE vec FN(round)(vec x) {
     return (vec)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
-INLINE real FN(sum)(vec x) { return _mm512_reduce_add_ps((__m512)x); }
 INLINE real FN(max_lane)(vec x) { return _mm512_reduce_max_ps((__m512)x); }
 #endif
 #else
@@ -220,13 +266,6 @@ INLINE vec FN(round)(vec x) {
 }
 #endif
 #endif
-INLINE real FN(sum)(vec x) {
-    real total = 0;
-    for (int half = (int)LANES / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++) x[i] += x[i + half];
-    total += x[0];
-    return total;
-}
 INLINE real FN(max_lane)(vec x) {
 #if defined(__SSE4_1__) && FASTNN_DOUBLE
 #if defined(__AVX2__)
@@ -271,5 +310,61 @@ INLINE void FN(store_padded)(real *p, vec v, ptrdiff_t n) {
 }
 INLINE vec FN(keep_first)(vec v, ptrdiff_t n) {
     return n >= LANES ? v : FN(select)(FN(first_lanes)(n), v, VEC(0));
+}
+
+/* The sum of all lanes, in halves; never -0, which lanes that nothing is added to would be. */
+INLINE real FN(sum)(vec x) {
+#if defined(__SSE4_1__) && FASTNN_DOUBLE
+#if defined(__AVX512F__)
+    const __m256d y = _mm512_castpd512_pd256((__m512d)x) + _mm512_extractf64x4_pd((__m512d)x, 1);
+#elif defined(__AVX2__)
+    const __m256d y = (__m256d)x;
+#endif
+#if defined(__AVX2__)
+    const __m128d z = _mm256_castpd256_pd128(y) + _mm256_extractf128_pd(y, 1);
+#else
+    const __m128d z = (__m128d)x;
+#endif
+    return z[0] + z[1] + 0;
+#elif defined(__SSE4_1__)
+#if defined(__AVX512F__)
+    const __m256 y = _mm512_castps512_ps256((__m512)x) + _mm512_extractf32x8_ps((__m512)x, 1);
+#elif defined(__AVX2__)
+    const __m256 y = (__m256)x;
+#endif
+#if defined(__AVX2__)
+    __m128 z = _mm256_castps256_ps128(y) + _mm256_extractf128_ps(y, 1);
+#else
+    __m128 z = (__m128)x;
+#endif
+    z += _mm_movehl_ps(z, z);
+    return z[0] + z[1] + 0;
+#else
+    UNROLL
+    for (int half = (int)LANES / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++) x[i] += x[i + half];
+    return x[0] + 0;
+#endif
+}
+
+INLINE sums FN(no_sums)(void) {
+    sums s;
+    for (int p = 0; p < SUM_PARTS; p++) s.part[p] = VEC(0);
+    return s;
+}
+
+/* The next LANES elements of a row */
+INLINE void FN(add)(sums *s, vec x) {
+    const vec part = s->part[0] + x;
+    UNROLL
+    for (int p = 1; p < SUM_PARTS; p++) s->part[p - 1] = s->part[p];
+    s->part[SUM_PARTS - 1] = part;
+}
+
+INLINE real FN(total)(sums s) {
+    UNROLL
+    for (int half = SUM_PARTS / 2; half > 0; half /= 2)
+        for (int p = 0; p < half; p++) s.part[p] += s.part[p + half];
+    return FN(sum)(s.part[0]);
 }
 #endif

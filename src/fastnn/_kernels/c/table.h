@@ -15,6 +15,8 @@ enum { FASTNN_POINTERS = 10, FASTNN_SIZES = 8, FASTNN_SCALARS = 10 };
 /* Bytes of scratch memory that every kernel may use, one block per thread. */
 #define FASTNN_SCRATCH ((ptrdiff_t)4 << 20)
 
+enum { FASTNN_WIDEST_VECTOR = 64 }; /* bytes, of any instruction set */
+
 typedef struct fastnn_args fastnn_args;
 typedef struct fastnn_op fastnn_op;
 

@@ -40,6 +40,8 @@
 #endif
 #define LOG2_E 1.4426950408889634
 
+#undef unsigned_vec
+#define unsigned_vec FN(unsigned)
 #undef COUNT
 #define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
 
@@ -47,7 +49,7 @@
  * enough independent vectors in flight to hide the latency */
 INLINE vec FN(polynomial)(vec x, const real *c, int count) {
     vec sum = VEC(c[count - 1]);
-    for (int i = count - 2; i >= 0; i--) sum = sum * x + VEC(c[i]);
+    for (int i = count - 2; i >= 0; i--) sum = FN(fma)(sum, x, VEC(c[i]));
     return sum;
 }
 
@@ -61,18 +63,8 @@ INLINE vec FN(sign)(vec x) {
 
 /* a b - product, exactly, where product = a * b rounded */
 INLINE vec FN(product_error)(vec a, vec b, vec product) {
-#if defined(__AVX512F__) && FASTNN_DOUBLE
-    return (vec)_mm512_fmsub_pd((__m512d)a, (__m512d)b, (__m512d)product);
-#elif defined(__AVX512F__)
-    return (vec)_mm512_fmsub_ps((__m512)a, (__m512)b, (__m512)product);
-#elif defined(__FMA__) && FASTNN_DOUBLE
-    return (vec)_mm256_fmsub_pd((__m256d)a, (__m256d)b, (__m256d)product);
-#elif defined(__FMA__)
-    return (vec)_mm256_fmsub_ps((__m256)a, (__m256)b, (__m256)product);
-#elif defined(__aarch64__) && FASTNN_DOUBLE
-    return (vec)vfmaq_f64((float64x2_t)-product, (float64x2_t)a, (float64x2_t)b);
-#elif defined(__aarch64__)
-    return (vec)vfmaq_f32((float32x4_t)-product, (float32x4_t)a, (float32x4_t)b);
+#if defined(__FMA__) || defined(__aarch64__)
+    return FN(fma)(a, b, -product);
 #else /* Dekker: the products of halves of the mantissa are exact */
     const ivec upper = IVEC(-1) << (MANTISSA_BITS / 2 + 1);
     vec a1 = (vec)((ivec)a & upper), a0 = a - a1;
@@ -83,7 +75,7 @@ INLINE vec FN(product_error)(vec a, vec b, vec product) {
 
 /* 2^n for integers n within the exponents of normal numbers */
 INLINE vec FN(power_of_two)(vec n) {
-    return (vec)((ivec)(n + VEC(ROUNDER + EXPONENT_BIAS)) << MANTISSA_BITS);
+    return (vec)((unsigned_vec)(n + VEC(ROUNDER + EXPONENT_BIAS)) << MANTISSA_BITS);
 }
 
 /* x 2^n, rounded once, for integers n down to twice the smallest exponent of a normal number */
@@ -94,15 +86,22 @@ INLINE vec FN(scale)(vec x, vec n) {
     return (vec)_mm512_scalef_ps((__m512)x, (__m512)n);
 #else
     const vec rounder = VEC(ROUNDER + EXPONENT_BIAS);
-    vec half = n * VEC(0.5) + rounder, rest = (n + rounder) - (half - rounder);
-    return x * (vec)((ivec)half << MANTISSA_BITS) * (vec)((ivec)rest << MANTISSA_BITS);
+    vec half = FN(fma)(n, VEC(0.5), rounder), rest = (n + rounder) - (half - rounder);
+    return x * (vec)((unsigned_vec)half << MANTISSA_BITS) *
+           (vec)((unsigned_vec)rest << MANTISSA_BITS);
 #endif
 }
 
 /* r of x = n ln 2 + r, for the integer n that makes |r| <= ln 2 / 2 */
 INLINE vec FN(reduce)(vec x, vec *n) {
-    *n = (x * VEC(LOG2_E) + VEC(ROUNDER)) - VEC(ROUNDER);
-    return (x - *n * VEC(LN2_HIGH)) - *n * VEC(LN2_LOW);
+    *n = FN(fma)(x, VEC(LOG2_E), VEC(ROUNDER)) - VEC(ROUNDER);
+    return FN(fma)(*n, VEC(-LN2_LOW), FN(fma)(*n, VEC(-LN2_HIGH), x));
+}
+
+/* -r of the same, without a step for the sign */
+INLINE vec FN(reduce_negated)(vec x, vec *n) {
+    *n = FN(fma)(x, VEC(LOG2_E), VEC(ROUNDER)) - VEC(ROUNDER);
+    return FN(fma)(*n, VEC(LN2_LOW), FN(fma)(*n, VEC(LN2_HIGH), -x));
 }
 
 /* e^r - 1 for |r| <= ln 2 / 2 */
@@ -117,7 +116,7 @@ INLINE vec FN(expm1_reduced)(vec r) {
         0.5f, 0.166665465f, 0.0416669883f, 0.00836634636f, 0.00138822908f,
 #endif
     };
-    return r + r * r * FN(polynomial)(r, c, COUNT(c));
+    return FN(fma)(r * r, FN(polynomial)(r, c, COUNT(c)), r);
 }
 
 /* e^x. The lower bound makes both factors of the scale zero: e^-inf, which pads rows, comes
@@ -131,7 +130,7 @@ INLINE vec FN(vexp)(vec x) {
 /* e^x - 1 for x <= 88 (double: 709); below -40 it is -1 */
 INLINE vec FN(vexpm1)(vec x) {
     vec n, r = FN(reduce)(FN(max)(VEC(-40), x), &n), power = FN(power_of_two)(n);
-    vec y = (power - VEC(1)) + power * FN(expm1_reduced)(r);
+    vec y = FN(fma)(power, FN(expm1_reduced)(r), power - VEC(1));
     return (vec)((ivec)y | ((ivec)x & (ivec)VEC(-0.0)));
 }
 
@@ -150,8 +149,9 @@ INLINE vec FN(log_reduced)(vec f, vec k) {
 #endif
     };
     vec s = f / (VEC(2) + f), z = s * s, h = VEC(0.5) * f * f;
-    vec rest = s * (h + z * FN(polynomial)(z, c, COUNT(c))) + k * VEC(LN2_LOW);
-    return k * VEC(LN2_HIGH) - ((h - rest) - f);
+    vec bent = FN(fma)(z, FN(polynomial)(z, c, COUNT(c)), h);
+    vec rest = FN(fma)(s, bent, k * VEC(LN2_LOW));
+    return FN(fma)(k, VEC(LN2_HIGH), f - (h - rest));
 }
 
 /* log x */
@@ -159,13 +159,13 @@ INLINE vec FN(vlog)(vec x) {
     const int lift = MANTISSA_BITS + 1; /* brings denormals among the normal numbers */
     const real smallest = FASTNN_DOUBLE ? 0x1p-1022 : 0x1p-126f;
     ivec denormal = (ivec)(x < VEC(smallest));
-    ivec bits = (ivec)FN(select)(denormal, x * VEC((int64_t)1 << lift), x);
-    /* x = m 2^k with sqrt(1/2) <= m < sqrt(2) */
-    ivec k = (ivec)((FN(unsigned))(bits - (ivec)VEC(0.70710678118654752) + (ivec)VEC(1)) >>
-                    MANTISSA_BITS);
-    vec m = (vec)(bits - ((k - IVEC(EXPONENT_BIAS)) << MANTISSA_BITS));
+    unsigned_vec bits = (unsigned_vec)FN(select)(denormal, x * VEC((int64_t)1 << lift), x);
+    /* x = m 2^k with sqrt(1/2) <= m < sqrt(2), k + EXPONENT_BIAS unsigned */
+    unsigned_vec k =
+        (bits - (unsigned_vec)VEC(0.70710678118654752) + (unsigned_vec)VEC(1)) >> MANTISSA_BITS;
+    vec m = (vec)(bits - ((k - EXPONENT_BIAS) << MANTISSA_BITS));
     vec unit = VEC((int64_t)1 << MANTISSA_BITS);
-    vec exponent = (vec)(k + (ivec)unit) - unit - VEC(EXPONENT_BIAS); /* k as a real */
+    vec exponent = (vec)(k + (unsigned_vec)unit) - unit - VEC(EXPONENT_BIAS); /* k as a real */
     exponent -= (vec)(denormal & (ivec)VEC(lift));
     vec y = FN(log_reduced)(m - VEC(1), exponent);
     vec outside = FN(select)((ivec)(x < VEC(0)), VEC(NAN), x);
@@ -194,8 +194,8 @@ INLINE vec FN(vsoftplus)(vec x, vec beta) {
 
 /* tanh x = (e^2|x| - 1) / (e^2|x| + 1) with the sign of x, both divided by e^r, r of 2|x| */
 INLINE vec FN(vtanh)(vec x) {
-    vec n, r = FN(reduce)(VEC(2) * FN(min)(VEC(20), FN(abs)(x)), &n);
-    vec power = FN(power_of_two)(n), e = FN(expm1_reduced)(-r);
+    vec n, r = FN(reduce_negated)(VEC(2) * FN(min)(VEC(20), FN(abs)(x)), &n);
+    vec power = FN(power_of_two)(n), e = FN(expm1_reduced)(r);
     vec y = ((power - VEC(1)) - e) / ((power + VEC(1)) + e);
     return (vec)((ivec)y | ((ivec)x & (ivec)VEC(-0.0)));
 }
@@ -210,26 +210,27 @@ INLINE vec FN(sigmoid_denominator)(vec n, vec e) {
 /* 1 / (1 + e^-x) */
 INLINE vec FN(vsigmoid)(vec x) {
     const real low = FASTNN_DOUBLE ? -746 : -105;
-    vec n, r = FN(reduce)(FN(min)(VEC(40), FN(max)(VEC(low), x)), &n);
-    return FN(scale)(VEC(1) / FN(sigmoid_denominator)(n, FN(expm1_reduced)(-r)), n);
+    vec n, r = FN(reduce_negated)(FN(min)(VEC(40), FN(max)(VEC(low), x)), &n);
+    return FN(scale)(VEC(1) / FN(sigmoid_denominator)(n, FN(expm1_reduced)(r)), n);
 }
 
 /* The derivative of x sigmoid(v(x)), where slope = x v'(x) */
 INLINE vec FN(gate_slope)(vec slope, vec n, vec e) {
     vec reciprocal = VEC(1) / FN(sigmoid_denominator)(n, e);
-    return FN(scale)(reciprocal * (VEC(1) + slope * ((VEC(1) + e) * reciprocal)), n);
+    const vec bend = FN(fma)(slope, (VEC(1) + e) * reciprocal, VEC(1));
+    return FN(scale)(reciprocal * bend, n);
 }
 
 /* x sigmoid(x) */
 INLINE vec FN(vsilu)(vec x) {
     vec z = FN(max)(VEC(FASTNN_DOUBLE ? -760 : -110), x);
-    vec n, r = FN(reduce)(FN(min)(VEC(40), z), &n);
-    return FN(scale)(z / FN(sigmoid_denominator)(n, FN(expm1_reduced)(-r)), n);
+    vec n, r = FN(reduce_negated)(FN(min)(VEC(40), z), &n);
+    return FN(scale)(z / FN(sigmoid_denominator)(n, FN(expm1_reduced)(r)), n);
 }
 INLINE vec FN(vsilu_slope)(vec x) {
     vec z = FN(min)(VEC(40), FN(max)(VEC(FASTNN_DOUBLE ? -760 : -110), x));
-    vec n, r = FN(reduce)(z, &n);
-    return FN(gate_slope)(z, n, FN(expm1_reduced)(-r));
+    vec n, r = FN(reduce_negated)(z, &n);
+    return FN(gate_slope)(z, n, FN(expm1_reduced)(r));
 }
 
 /* e^x = w = (1 + e) 2^n and d of tanh log(1 + w) = w (w + 2) / d, for x up to 20, from where
@@ -237,7 +238,7 @@ INLINE vec FN(vsilu_slope)(vec x) {
 INLINE vec FN(mish_terms)(vec x, vec *n, vec *w, vec *d) {
     vec e = FN(expm1_reduced)(FN(reduce)(x, n));
     *w = FN(scale)(VEC(1) + e, *n);
-    *d = *w * (*w + VEC(2)) + VEC(2);
+    *d = FN(fma)(*w, *w + VEC(2), VEC(2));
     return e;
 }
 
@@ -247,15 +248,15 @@ INLINE vec FN(vmish)(vec x) {
     vec n, w, d, e = FN(mish_terms)(FN(min)(VEC(20), z), &n, &w, &d);
     ivec negative = (ivec)(z < VEC(0));
     vec part = FN(select)(negative, w * (w + VEC(1)), VEC(2)) / d;
-    part += FN(select)(negative, part * e - e, VEC(0));
+    part += FN(select)(negative, FN(fma)(part, e, -e), VEC(0));
     vec factor = VEC(1) - part;
     return FN(scale)(z * factor, FN(min)(n, VEC(0)));
 }
 INLINE vec FN(vmish_slope)(vec x) {
     vec z = FN(min)(VEC(20), FN(max)(VEC(FASTNN_DOUBLE ? -760 : -110), x));
     vec n, w, d, e = FN(mish_terms)(z, &n, &w, &d), reciprocal = VEC(1) / d;
-    vec bend = VEC(4) * z * ((w + VEC(1)) * reciprocal);
-    return FN(scale)((VEC(1) + e) * reciprocal * ((w + VEC(2)) + bend), n);
+    vec bend = FN(fma)(VEC(4) * z, (w + VEC(1)) * reciprocal, w + VEC(2));
+    return FN(scale)((VEC(1) + e) * reciprocal * bend, n);
 }
 
 /* e of sigmoid v, v = sqrt(8 / pi) (x + 0.044715 x^3). To base 2 v is x (k1 + k2 x^2) and reaches
@@ -270,9 +271,9 @@ INLINE vec FN(gelu_tanh_expm1)(vec x, vec *n) {
 #endif
     vec square = x * x, square_low = FN(product_error)(x, x, square);
     vec cubic = VEC(k2) * square, cubic_low = FN(product_error)(VEC(k2), square, cubic);
-    cubic_low += VEC(k2) * square_low + (VEC(k2_low) * square + VEC(k1_low));
+    cubic_low += FN(fma)(VEC(k2), square_low, FN(fma)(VEC(k2_low), square, VEC(k1_low)));
     vec factor = VEC(k1) + cubic, factor_low = ((VEC(k1) - factor) + cubic) + cubic_low;
-    vec v = x * factor, v_low = FN(product_error)(x, factor, v) + x * factor_low;
+    vec v = x * factor, v_low = FN(fma)(x, factor_low, FN(product_error)(x, factor, v));
     *n = (v + VEC(ROUNDER)) - VEC(ROUNDER);
     return FN(expm1_reduced)(((*n - v) - v_low) * VEC(0.6931471805599453));
 }
@@ -286,7 +287,7 @@ INLINE vec FN(vgelu_tanh)(vec x) {
 INLINE vec FN(vgelu_tanh_slope)(vec x) {
     vec z = FN(min)(VEC(8), FN(max)(VEC(FASTNN_DOUBLE ? -21.75 : -11), x));
     vec n, e = FN(gelu_tanh_expm1)(z, &n);
-    vec slope = z * (VEC(1.5957691216057308) + VEC(0.21406444881780075) * (z * z));
+    vec slope = z * FN(fma)(VEC(0.21406444881780075), z * z, VEC(1.5957691216057308));
     return FN(gate_slope)(slope, n, e);
 }
 
@@ -330,23 +331,23 @@ INLINE vec FN(normal_tail)(vec a, vec *n, vec *q, vec *d) {
 #endif
     };
     *q = FN(polynomial)(a, q_c, COUNT(q_c));
-    *d = FN(polynomial)(a, p_c, COUNT(p_c)) + VEC(2.5066282746310005) * (a * *q);
+    *d = FN(fma)(VEC(2.5066282746310005), a * *q, FN(polynomial)(a, p_c, COUNT(p_c)));
     vec square = a * a, r = FN(reduce)(VEC(-0.5) * square, n);
     /* the square's rounding error matters far out */
-    return FN(expm1_reduced)(r - VEC(0.5) * FN(product_error)(a, a, square));
+    return FN(expm1_reduced)(FN(fma)(VEC(-0.5), FN(product_error)(a, a, square), r));
 }
 
 /* x Phi(x) = max(x, 0) - |x| Phi(-|x|), Phi the normal distribution */
 INLINE vec FN(vgelu)(vec x) {
     vec a = FN(min)(VEC(FASTNN_DOUBLE ? 39 : 15), FN(abs)(x));
     vec n, q, d, e = FN(normal_tail)(a, &n, &q, &d), aq = a * q;
-    return FN(max)(VEC(-0.0), x) - FN(scale)((aq + aq * e) / d, n);
+    return FN(max)(VEC(-0.0), x) - FN(scale)(FN(fma)(aq, e, aq) / d, n);
 }
 /* Phi(x) + x Phi'(x), which is 1 - its value at -x */
 INLINE vec FN(vgelu_slope)(vec x) {
     vec a = FN(min)(VEC(FASTNN_DOUBLE ? 39 : 15), FN(abs)(x));
     vec n, q, d, e = FN(normal_tail)(a, &n, &q, &d);
-    vec t = q / d - VEC(0.3989422804014327) * a, tail = FN(scale)(t + t * e, n);
+    vec t = FN(fma)(VEC(-0.3989422804014327), a, q / d), tail = FN(scale)(FN(fma)(t, e, t), n);
     return FN(select)((ivec)(x < VEC(0)), tail, VEC(1) - tail);
 }
 #endif
