@@ -21,7 +21,7 @@ OBJECTS = re.compile(
     "one array per parameter|a model of real numbers|a name or a class|a learning rate|"
     "a str or a path|None without predictions|got None; fastnn|"
     r"Statistics|text, lists and dicts|one of \{known\}|an attribute|a torch.nn.Module|"
-    r"\{error\}|a subclass of Layer|a built-in one|a list of layers|"
+    r"\{error\}|a subclass of Layer|a built-in one|a list of layers|a Trainer|a name or a loss|"
     r"a layer whose|\(loss, gradient\)|a number and a gradient|\(x, y\) or|"
     r"objects with|\{wanted\}"
 )
