@@ -31,6 +31,7 @@ RULES = {  # name: arguments that mean the same to all libraries
     if hasattr(getattr(optim, name), "step") and name != "Optimizer"
 }
 WHOLE_ARRAYS = ("LAMB",)  # takes more than one pass, for it needs the norms of whole arrays
+NEAREST = {"LAMB": "AdamW"}  # what PyTorch has in its place
 STATE_TARGETS = {"bfloat16": 1.3, "int8": 1.5}  # gain where memory is the limit
 # XLA compiles every array on its own: minutes for ten thousand
 TOO_MANY_FOR_XLA = 2000
@@ -80,16 +81,36 @@ def numpy_step(rule: str, arrays: str) -> Step:
     return run
 
 
-def torch_step(rule: str, arrays: str, form: str) -> Step:
-    """Return the step of an optimizer in the form "fused" or "foreach"."""
+def torch_parameters(arrays: str) -> list:
+    """Return parameters of PyTorch that have gradients."""
     import torch
 
     torch.set_num_threads(THREADS)
     params = [torch.nn.Parameter(torch.from_numpy(a)) for a in data(arrays)]
     for p, g in zip(params, data(arrays), strict=True):
         p.grad = torch.from_numpy(g)
-    optimizer = getattr(torch.optim, rule)(params, **RULES[rule], **{form: True})
-    return optimizer.step
+    return params
+
+
+def torch_step(rule: str, arrays: str, form: str) -> Step:
+    """Return the step of an optimizer in the form "fused" or "foreach"."""
+    import torch
+
+    params = torch_parameters(arrays)
+    return getattr(torch.optim, rule)(params, **RULES[rule], **{form: True}).step
+
+
+def adapter_step(rule: str, arrays: str) -> Step:
+    """Return the step of our optimizer in the shape of PyTorch's, on its parameters."""
+    import fastnn.torch
+
+    params = torch_parameters(arrays)
+    return fastnn.torch.Optimizer(params, rule.lower(), **RULES[rule]).step
+
+
+def tensors_step(rule: str, arrays: str) -> Step:
+    """Return the step of our optimizer on parameters of PyTorch."""
+    return optimizer_of(rule, torch_parameters(arrays)).step
 
 
 def optax_step(rule: str, arrays: str) -> Step:
@@ -188,12 +209,36 @@ def stored_states(
             yield record(f"{rule}, {kind}", compared, target=target if arrays == "large" else None)
 
 
+def on_tensors(
+    machine: Machine, rounds: int, arrays: str, rules: list[str]
+) -> Iterator[Record]:
+    """Yield a row for each rule on parameters of PyTorch, beside its own or the one next to it."""
+    import torch
+
+    for rule in rules:
+        twin = rule if hasattr(torch.optim, rule) else NEAREST.get(rule)
+        if twin is None:
+            continue
+        forms = inspect.signature(getattr(torch.optim, twin)).parameters
+        makers = {"fastnn": partial(adapter_step, rule, arrays),
+                  "fastnn.optim": partial(tensors_step, rule, arrays)}
+        makers |= {form: partial(torch_step, twin, arrays, form) for form in ("foreach", "fused")
+                   if form in forms}
+        times = interleaved({name: waiting(make()) for name, make in makers.items()}, rounds)
+        direct = times.pop("fastnn.optim")
+        title = rule if twin == rule else f"{rule} (PyTorch: {twin})"
+        yield record(f"{title}; by fastnn.optim {1e6 * direct:.1f} µs", times)
+
+
 def tables(arrays: list[str], rules: list[str]) -> list[Table]:
-    """Return two tables for each of ARRAYS in `arrays`, of the rules in `rules`."""
+    """Return the tables for each of ARRAYS in `arrays`, of the rules in `rules`."""
     found = []
     for name in arrays:
         title = f"{name}, {len(ARRAYS[name])} arrays: optimizer steps"
         found.append(Table(title, partial(against_peers, arrays=name, rules=rules)))
+        if find_spec("torch"):
+            title = f"{name}: parameters of PyTorch, fastnn.torch.Optimizer"
+            found.append(Table(title, partial(on_tensors, arrays=name, rules=rules)))
         title = f"{name}: states stored in fewer bits"
         found.append(Table(title, partial(stored_states, arrays=name, rules=rules)))
     return found

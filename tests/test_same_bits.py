@@ -35,8 +35,13 @@ def bits(array: np.ndarray) -> bytes:
     return array.tobytes()
 
 
-# packed weights of an LSTM lie as the registers want them
-@pytest.mark.parametrize("row", [row for row in TABLE if not row.by_register], ids=str)
+# Packed weights of an LSTM lie as the registers want them; some processors with AVX-512 add pairs of
+# bfloat16 in an instruction of their own.
+NARROW = {f"{row.kernel}_bfloat16" for row in TABLE if core.contract(row.kernel).narrows}
+SAME = [row for row in TABLE if not row.by_register and row.kernel not in NARROW]
+
+
+@pytest.mark.parametrize("row", SAME, ids=str)
 def test_kernels_agree(row, dtype, select):
     with np.errstate(over="ignore"):
         special = tuple(np.array(row.special, dtype).tolist())

@@ -271,6 +271,8 @@ class Builder:
         The ranks that sum gradients: each is computed as early as it can be, to be on its way.
     share : bool
         Whether statistics of the batch are those of all ranks.
+    frozen : bool
+        Whether parameters will not change: what is made of them alone is then made once.
     """
 
     def __init__(
@@ -281,11 +283,13 @@ class Builder:
         model: Watcher | None = None,
         trained: Container[PlannedParameter] | None = None,
         precision: str = "float32",
+        frozen: bool = False,
         group: Any = None,
         share: bool = False,
     ) -> None:
         self.dtype, self.training, self.dense = np.dtype(dtype), training, dense
         self.model, self.trained, self.precision = model, trained, precision
+        self.frozen = frozen
         self.group = group
         self.shared: list[Any] | None = [] if share else None
         self.parameters: dict[PlannedParameter, None] = {}  # whose gradients are computed

@@ -126,7 +126,7 @@ class _File:
                 )
         shape = self._sample_shape(input_shape, [layer for _, layer in recurrent])
         given = (1, *shape) if recurrent else shape
-        schedule = model._schedule(given, False)
+        schedule = model._schedule(given, False, frozen=True)
         training, self.scale = None, 0.0
         if optimizer is not None:
             if not isinstance(optimizer, Optimizer):

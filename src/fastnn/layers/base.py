@@ -336,12 +336,17 @@ class Layer(Watched):
         training: bool,
         trained: Container[Parameter] | None = None,
         wants_dx: bool = True,
+        frozen: bool = False,
     ) -> Schedule:
-        """Plan for inputs of `shape` per sample, with gradients of `trained`, all if None."""
+        """Plan for inputs of `shape` per sample, with gradients of `trained`, all if None.
+
+        With `frozen`, for parameters that will not change.
+        """
         model = self._built()
         builder = Builder(
-            model.dtype, training, model=model, trained=trained, precision=model.precision
-        )
+            model.dtype, training, model=model, trained=trained, precision=model.precision,
+            frozen=frozen,
+        )  # fmt: skip
         x = self._input(builder, shape)
         y = _own(builder, builder.plan(self, x), x)
         y.root.name = "y"

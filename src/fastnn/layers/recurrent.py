@@ -217,7 +217,8 @@ class LSTM(Layer):
                       for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
         weight_ih, weight_hh, bias_ih, bias_hh = parameters
         initial, final, dinitial, dfinal = states
-        if steps == 1 and not builder.training:  # nothing that packing the weights would pay for
+        if steps == 1 and not (builder.training or builder.frozen):
+            # nothing that packing the weights would pay for
             builder.forward(
                 "lstm_single",
                 [y, final, builder.value((5, hidden)), x, initial, lengths,

@@ -106,7 +106,9 @@ class Stream(Caller):
     def _frozen(self, shape: Shape) -> Frozen | None:
         """Return the step for rows of this shape; None if a part of it is in Python."""
         if shape not in self._made:
-            schedule = self._model._schedule((1, *shape) if self._layers else shape, False)
+            schedule = self._model._schedule(
+                (1, *shape) if self._layers else shape, False, frozen=True
+            )
             if any(op.python for op in schedule.operations):
                 self._made[shape] = None
             else:
