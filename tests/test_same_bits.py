@@ -35,8 +35,8 @@ def bits(array: np.ndarray) -> bytes:
     return array.tobytes()
 
 
-# Packed weights of an LSTM lie as the registers want them; some processors with AVX-512 add pairs of
-# bfloat16 in an instruction of their own.
+# Packed weights of an LSTM lie as the registers want them; some processors with AVX-512 add pairs
+# of bfloat16 in an instruction of their own.
 NARROW = {f"{row.kernel}_bfloat16" for row in TABLE if core.contract(row.kernel).narrows}
 SAME = [row for row in TABLE if not row.by_register and row.kernel not in NARROW]
 

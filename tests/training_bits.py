@@ -21,7 +21,7 @@ from .optimizers import RULES
 EXPECTED = {
     "digits float32": "b69f563e644fa2a4",
     "digits float64": "3a1a4f9327dd981a",
-    "sequences float32": "6a2f100a240b247e",
+    "sequences float32": "1103d3346fba48f6",
     "sequences float64": "b3d1523ba4bbe48a",
     "optimizers float32": "8a6a1b2d0b166fac",
     "optimizers float64": "8bfe15425280ee9a",
