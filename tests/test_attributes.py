@@ -31,6 +31,7 @@ LAYERS = {
     "Linear": ({"in_features": 3, "out_features": 2}, {}),
     "ReLU": ({}, {}), "SELU": ({}, {}), "Sigmoid": ({}, {}), "Tanh": ({}, {}), "SiLU": ({}, {}),
     "Mish": ({}, {}), "Softmax": ({}, {}), "LogSoftmax": ({}, {}), "Flatten": ({}, {}),
+    "Scale": ({"num_features": 3}, {}),
     "LeakyReLU": ({}, {"negative_slope": (0.25, "a")}),
     "ELU": ({}, {"alpha": (0.25, -1.0)}),
     "Softplus": ({}, {"beta": (2.0, 0.0)}),
@@ -49,6 +50,7 @@ SETTABLE, DERIVED = {"trainable", "preprocessing"}, {"random_state"}
 # Those that give a layer its shape.
 FIXED = {
     "Linear": {"in_features", "out_features"},
+    "Scale": {"num_features"},
     "LayerNorm": {"normalized_shape", "elementwise_affine"},
     "BatchNorm1d": {"num_features", "affine"},
     "Scale": {"num_features"},
