@@ -26,11 +26,15 @@ ABSTRACT = (fastnn.Layer, fastnn.optim.MinimizeResult, callbacks.CallbackList)
 X = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
 SEQUENCES = np.random.default_rng(1).normal(size=(4, 2, 3)).astype(np.float32)
 
+CONTAINERS = ("Sequential", "Residual", "Concat")
 # Layers: how one is made, and its options, each with a value that counts and one that is refused.
+# Those without arguments need no row.
 LAYERS = {
+    thing.__name__: ({}, {}) for thing in PUBLIC.values()
+    if inspect.isclass(thing) and issubclass(thing, fastnn.Layer) and thing is not fastnn.Layer
+    and thing.__name__ not in CONTAINERS
+} | {
     "Linear": ({"in_features": 3, "out_features": 2}, {}),
-    "ReLU": ({}, {}), "SELU": ({}, {}), "Sigmoid": ({}, {}), "Tanh": ({}, {}), "SiLU": ({}, {}),
-    "Mish": ({}, {}), "Softmax": ({}, {}), "LogSoftmax": ({}, {}), "Flatten": ({}, {}),
     "Scale": ({"num_features": 3}, {}),
     "LeakyReLU": ({}, {"negative_slope": (0.25, "a")}),
     "ELU": ({}, {"alpha": (0.25, -1.0)}),
@@ -44,7 +48,6 @@ LAYERS = {
     "LSTM": ({"input_size": 3, "hidden_size": 2, "num_layers": 2, "rng": 0},
              {"dropout": (0.5, "0.5"), "return_sequences": (False, 1)}),
 }  # fmt: skip
-CONTAINERS = ("Sequential", "Residual", "Concat")
 # Attributes that all layers have, besides their parameters, buffers and options.
 SETTABLE, DERIVED = {"trainable", "preprocessing"}, {"random_state"}
 # Those that give a layer its shape.
