@@ -316,7 +316,7 @@ def test_labels_are_not_copied_without_need():
     ("labels", "options", "error", "message"),
     [
         ([0.0, 1.0], {}, TypeError, "expected integers, got dtype float64"),
-        (["a", "b"], {}, TypeError, "expected real numbers"),
+        (["a", "b"], {}, TypeError, "expected integers, got list"),
         ([0, 3], {}, ValueError, r"expected integers in \[0, 3\), got 3"),
         ([0, -1], {}, ValueError, r"expected integers in \[0, 3\), got -1"),
         ([-1, 5], {"ignore_index": -1}, ValueError, r"expected .*\), got 5"),
