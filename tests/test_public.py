@@ -78,6 +78,21 @@ def test_import_needs_numpy_alone():
     assert done.stdout.strip() == "[]"
 
 
+def test_import_is_light():
+    """Nothing of the network, and no random numbers before they are asked for."""
+    code = (
+        "import numpy, sys\n"
+        "before = set(sys.modules)\n"
+        "import fastnn\n"
+        "heavy = {'urllib', 'http', 'ssl', 'socket', 'xml', 'importlib.metadata', 'numpy.random'}\n"
+        "print(sorted(heavy & (set(sys.modules) - before)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"
+
+
 def test_the_module_tells_its_configuration():
     done = subprocess.run(
         [sys.executable, "-m", "fastnn"], capture_output=True, text=True, check=True, timeout=60

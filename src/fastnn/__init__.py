@@ -18,7 +18,6 @@ True
 from typing import TYPE_CHECKING
 
 from fastnn import (
-    analysis as analysis,
     callbacks as callbacks,
     distributed as distributed,
     initializers as initializers,
@@ -26,11 +25,8 @@ from fastnn import (
     losses as losses,
     ops as ops,
     optim as optim,
-    plot as plot,
     preprocessing as preprocessing,
-    reference as reference,
     schedules as schedules,
-    solvers as solvers,
 )
 from fastnn._kernels.core import (
     get_num_threads as get_num_threads,
@@ -50,7 +46,6 @@ from fastnn.safetensors import (
     save_safetensors as save_safetensors,
 )
 from fastnn.saving import load as load, save as save
-from fastnn.solvers.objective import objective as objective
 from fastnn.torch import from_torch as from_torch, to_torch as to_torch
 from fastnn.training import (
     History as History,
@@ -59,6 +54,14 @@ from fastnn.training import (
 )
 
 if TYPE_CHECKING:
+    from fastnn import (
+        analysis as analysis,
+        plot as plot,
+        reference as reference,
+        solvers as solvers,
+    )
+    from fastnn.solvers.objective import objective as objective
+
     __version__: str
 else:  # type checkers read literal lists alone, and the imports
     __all__ = [
@@ -99,11 +102,18 @@ else:  # type checkers read literal lists alone, and the imports
     def __dir__():
         return __all__
 
-    def __getattr__(name):
-        if name == "onnx":  # needs an extra
-            import fastnn.onnx as module
+    # Not every program needs these, which take as long to import as all the rest, or an extra.
+    _LATER = ("analysis", "onnx", "plot", "reference", "solvers")
 
-            return module
+    def __getattr__(name):
+        if name in _LATER:
+            from importlib import import_module
+
+            return import_module(f"fastnn.{name}")
+        if name == "objective":
+            from fastnn.solvers.objective import objective
+
+            return objective
         if name == "__version__":  # read when asked for: it takes as long as half the import
             from importlib.metadata import version
 

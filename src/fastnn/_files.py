@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
@@ -116,7 +115,7 @@ def _replace(target: str, old: os.stat_result | None, parts: Sequence[Any]) -> b
 def _open_temporary(folder: str, mode: int) -> tuple[int, str]:
     """Return a new file in a folder, locked, and its path."""
     while True:
-        path = os.path.join(folder, f"{_BEGIN}{secrets.token_hex(8)}{_END}")
+        path = os.path.join(folder, f"{_BEGIN}{os.urandom(8).hex()}{_END}")
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode & 0o777)
         with suppress(OSError):  # a file system without locks: then none is ever left over
             fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -11,4 +11,5 @@ __all__ = ["Array", "Rng", "Shape"]
 
 Array: TypeAlias = NDArray[Any]
 Shape: TypeAlias = tuple[int, ...]
-Rng: TypeAlias = int | np.random.Generator | None  # where random numbers come from
+# Where random numbers come from. As text: NumPy imports numpy.random when it is first asked for.
+Rng: TypeAlias = "int | np.random.Generator | None"

@@ -103,7 +103,7 @@ class Callback:
         shown = []
         for name, parameter in signature(type(self)).parameters.items():
             value = getattr(self, name, Parameter.empty)
-            value = str(value) if isinstance(value, Path) else value
+            value = str(value) if isinstance(value, PathLike) else value
             if value is not Parameter.empty and value != parameter.default:
                 shown.append(f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import version
 
 import numpy as np
 
@@ -25,6 +24,8 @@ def show_config() -> None:
     >>> fastnn.show_config()  # doctest: +ELLIPSIS
     fastnn ...
     """
+    from importlib.metadata import version  # takes as long as half the import of fastnn
+
     found = ", ".join(
         name if runs else f"{name} (not on this processor)"
         for name, runs in core.variants().items()

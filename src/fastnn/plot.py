@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -300,7 +299,8 @@ class SVG(str):
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the picture to a file."""
-        Path(path).write_text(self, encoding="utf-8")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(self)
 
 
 def computational_graph(model: Any, input_shape: tuple[int, ...] | None = None) -> SVG:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from hashlib import sha256
 from math import prod
 from os import PathLike
 from typing import Any
@@ -40,6 +39,12 @@ _NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
 _LONGEST_HEADER = 100_000_000  # the format's own limit
 _HEADER_HASH, _HASHES = "fastnn.sha256.header", "fastnn.sha256.tensors"  # keys of the metadata
 _NO_HASH = "0" * 64  # in the place of the header's hash while that is computed
+
+
+def _sha256(data: Any) -> str:
+    from hashlib import sha256  # OpenSSL's library, which a program without files does not need
+
+    return sha256(data).hexdigest()
 
 
 def save_safetensors(
@@ -90,7 +95,7 @@ def save_safetensors(
     arrays = {name: _as_stored(name, tensor) for name, tensor in tensors.items()}
     # by size of the elements, so that all data are aligned to them
     ordered = sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0]))
-    hashes = {name: sha256(_bytes(array)).hexdigest() for name, array in ordered}
+    hashes = {name: _sha256(_bytes(array)) for name, array in ordered}
     # the header's own hash stands first, where it is found whatever the rest holds
     own = {_HEADER_HASH: _NO_HASH, _HASHES: _json(hashes)}
     header: dict[str, Any] = {"__metadata__": own | {k: v for k, v in metadata.items()
@@ -105,7 +110,7 @@ def save_safetensors(
         start += array.nbytes
     encoded = _json(header).encode()
     encoded += b" " * (-len(encoded) % 8)
-    digest = sha256(encoded).hexdigest().encode()
+    digest = _sha256(encoded).encode()
     encoded = encoded.replace(_NO_HASH.encode(), digest, 1)
     data = [_bytes(array) for _, array in ordered]
     write_file(path, [len(encoded).to_bytes(8, "little"), encoded, *data])
@@ -182,7 +187,7 @@ def read_safetensors(path: str | PathLike[str]) -> tuple[dict[str, Array], dict[
             memory = _bytes(tensors[name])
             if file.readinto(memory) != memory.nbytes:
                 raise ValueError(f"{path}: {name}: expected {memory.nbytes} bytes, got fewer")
-            if hashes is not None and hashes.get(name) != sha256(memory).hexdigest():
+            if hashes is not None and hashes.get(name) != _sha256(memory):
                 raise ValueError(f"{path}: {name}: expected the data that were written, got others")
             if tensors[name].dtype.kind == "b" and tensors[name].view(np.uint8).max(initial=0) > 1:
                 raise ValueError(f"{path}: {name}: expected bytes of 0 or 1")
@@ -203,7 +208,7 @@ def _check_header(
         return None
     if header is not None and hashes is not None:
         blank = encoded.replace(header.encode(), _NO_HASH.encode(), 1)
-        if sha256(blank).hexdigest() == header:
+        if _sha256(blank) == header:
             return _parse(path, hashes.encode())
     raise ValueError(f"{path}: expected the header that was written, got another")
 

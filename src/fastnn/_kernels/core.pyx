@@ -7,13 +7,13 @@ from collections import namedtuple
 
 cimport numpy as cnp
 from libc.stdint cimport uintptr_t
-from libc.stdlib cimport free
 from libc.string cimport memset
 
 from fastnn._door.numbers import integer
 
-cdef extern from "stdlib.h" nogil:
-    int posix_memalign(void **out, size_t alignment, size_t size)
+cdef extern from "memory.h" nogil:
+    void *fastnn_allocate(size_t size)
+    void fastnn_free(void *data)
 
 cdef extern from "dispatch.h":
     ctypedef struct fastnn_table:
@@ -263,13 +263,13 @@ cdef class Scratch:
     """Aligned memory for the kernels' packing, `blocks` times FASTNN_SCRATCH bytes."""
 
     def __cinit__(self, int blocks=1):
-        self.data = NULL
         self.blocks = blocks
-        if posix_memalign(&self.data, 64, <size_t>(blocks * FASTNN_SCRATCH)) != 0:
+        self.data = fastnn_allocate(<size_t>(blocks * FASTNN_SCRATCH))
+        if self.data == NULL:
             raise MemoryError("scratch memory for the kernels")
 
     def __dealloc__(self):
-        free(self.data)
+        fastnn_free(self.data)
 
 
 # Scratch memory that no run is using. Runs go on without the GIL, so each takes its own.

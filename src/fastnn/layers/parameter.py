@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import prod
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from fastnn._kernels.door import as_input
 from fastnn._planning.watched import Watched
 from fastnn._typing import Array
 
-Initializer = Callable[[tuple[int, ...], np.random.Generator, np.dtype[Any]], Any]
+Initializer: TypeAlias = "Callable[[tuple[int, ...], np.random.Generator, np.dtype[Any]], Any]"
 
 
 class Owner(Protocol):

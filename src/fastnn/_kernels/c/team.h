@@ -13,10 +13,11 @@
 #include <stdatomic.h>
 #include <time.h>
 #if defined(__linux__)
-#include <linux/futex.h>
 #include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#elif defined(_WIN32)
+#include <windows.h>
 #else
 #include <sched.h>
 #endif
@@ -31,7 +32,9 @@
 enum {
     FASTNN_TURNS = 1 << 16,     /* about a millisecond */
     FASTNN_FEW_TURNS = 1 << 11, /* about 30 microseconds, for threads that have not begun */
-    FASTNN_PLACES = 1024        /* processors that are looked after */
+    FASTNN_PLACES = 1024,       /* processors that are looked after */
+    FASTNN_FUTEX_WAIT = 128,    /* FUTEX_WAIT_PRIVATE and FUTEX_WAKE_PRIVATE of linux/futex.h, */
+    FASTNN_FUTEX_WAKE = 129     /* which is not installed with every C library */
 };
 
 typedef struct {
@@ -77,14 +80,20 @@ static inline void fastnn_team_gather(fastnn_team *team, int threads) {
         if (atomic_load(&team->begun) == threads) return;
         RELAX();
     }
+#if defined(_WIN32)
+    Sleep(0);
+#else
     const struct timespec moment = {0, 1};
     nanosleep(&moment, NULL);
+#endif
 }
 
 /* Sleeps while the team is in `round`; may return early. */
 static inline void fastnn_team_sleep(fastnn_team *team, int round) {
 #if defined(__linux__)
-    syscall(SYS_futex, &team->round, FUTEX_WAIT_PRIVATE, round, NULL, NULL, 0);
+    syscall(SYS_futex, &team->round, FASTNN_FUTEX_WAIT, round, NULL, NULL, 0);
+#elif defined(_WIN32)
+    WaitOnAddress(&team->round, &round, sizeof round, INFINITE);
 #else
     (void)team, (void)round;
     sched_yield();
@@ -93,7 +102,9 @@ static inline void fastnn_team_sleep(fastnn_team *team, int round) {
 
 static inline void fastnn_team_wake(fastnn_team *team) {
 #if defined(__linux__)
-    syscall(SYS_futex, &team->round, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+    syscall(SYS_futex, &team->round, FASTNN_FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+#elif defined(_WIN32)
+    WakeByAddressAll(&team->round);
 #else
     (void)team;
 #endif
