@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +13,6 @@ from fastnn._typing import Array
 from fastnn.onnx.nodes import gates
 from fastnn.onnx.source import Node
 from fastnn.onnx.steps import Affine, Data, Given, Spec, Step, above, extend, meeting
-
-if TYPE_CHECKING:
-    from fastnn.onnx.trace import Trace
 
 __all__ = ["DIRECT"]
 
@@ -54,7 +51,7 @@ def _array(
 
 
 def _linear(
-    trace: Trace, node: Node, data: Data, weight: Array, bias: Array | None, keys: dict[str, Any]
+    trace: Any, node: Node, data: Data, weight: Array, bias: Array | None, keys: dict[str, Any]
 ) -> list[Any]:
     out, features = weight.shape
     if not data.shape or data.shape[-1] != features:
@@ -64,13 +61,13 @@ def _linear(
     return [trace.on_rows(node, data, Spec(layers.Linear, config, arrays, keys), out)]
 
 
-def _matmul(trace: Trace, node: Node, inputs: Inputs) -> list[Any]:
+def _matmul(trace: Any, node: Node, inputs: Inputs) -> list[Any]:
     data = _data(node, inputs)
     weight = _array(node, inputs, 1, 2, data.dtype)
     return _linear(trace, node, data, weight.T, None, {"weight": (node.inputs[1], "T")})
 
 
-def _gemm(trace: Trace, node: Node, inputs: Inputs) -> list[Any]:
+def _gemm(trace: Any, node: Node, inputs: Inputs) -> list[Any]:
     data = _data(node, inputs)
     if node.attributes.get("transA"):
         raise _refuse(node, "transA of 0", 1)
@@ -93,7 +90,7 @@ def _gemm(trace: Trace, node: Node, inputs: Inputs) -> list[Any]:
     return _linear(trace, node, data, weight, bias, keys)
 
 
-def _gather(trace: Trace, node: Node, inputs: Inputs) -> list[Any]:
+def _gather(trace: Any, node: Node, inputs: Inputs) -> list[Any]:
     data = _data(node, inputs, 1)
     weight = _array(node, inputs, 0, 2)
     if node.attributes.get("axis", 0) or data.step.depth or data.dtype.kind not in "iu":
@@ -108,7 +105,7 @@ def _gather(trace: Trace, node: Node, inputs: Inputs) -> list[Any]:
 # Normalization ---------------------------------------------------------------------------------
 
 
-def _layer_norm(trace: Trace, node: Node, inputs: Inputs) -> list[Any]:
+def _layer_norm(trace: Any, node: Node, inputs: Inputs) -> list[Any]:
     data = _data(node, inputs)
     axis = node.attributes.get("axis", -1)
     shape = data.shape[axis:] if axis else ()
@@ -136,7 +133,7 @@ def _layer_norm(trace: Trace, node: Node, inputs: Inputs) -> list[Any]:
     return [Data(step, None, step.shape, data.dtype)]
 
 
-def _batch_norm(trace: Trace, node: Node, inputs: Inputs) -> list[Any]:
+def _batch_norm(trace: Any, node: Node, inputs: Inputs) -> list[Any]:
     data = _data(node, inputs)
     if node.attributes.get("training_mode") or len(data.shape) not in (2, 3):
         raise _refuse(node, "(batch, features) or (batch, features, length), as in prediction",
@@ -154,7 +151,7 @@ def _batch_norm(trace: Trace, node: Node, inputs: Inputs) -> list[Any]:
     return [Data(step, None, step.shape, data.dtype)]
 
 
-def _scaler(trace: Trace, node: Node, inputs: Inputs) -> list[Any]:
+def _scaler(trace: Any, node: Node, inputs: Inputs) -> list[Any]:
     """(x - offset) scale, of ai.onnx.ml."""
     data = _data(node, inputs)
     offset, scale = (np.array(node.attributes.get(name, value), np.float64)
@@ -169,7 +166,7 @@ def _scaler(trace: Trace, node: Node, inputs: Inputs) -> list[Any]:
 # Recurrent layers ------------------------------------------------------------------------------
 
 
-def _lstm(trace: Trace, node: Node, inputs: Inputs) -> list[Any]:
+def _lstm(trace: Any, node: Node, inputs: Inputs) -> list[Any]:
     a, data = node.attributes, _data(node, inputs)
     w, r = (_array(node, inputs, i, 3, data.dtype) for i in (1, 2))
     b, lengths, h, c, peepholes = [*inputs[3:], *[None] * 5][:5]
@@ -225,11 +222,11 @@ def _lstm(trace: Trace, node: Node, inputs: Inputs) -> list[Any]:
 # Without parameters ----------------------------------------------------------------------------
 
 
-def _activation(kind: Any, **options: str) -> Callable[[Trace, Node, Inputs], list[Any]]:
+def _activation(kind: Any, **options: str) -> Callable[[Any, Node, Inputs], list[Any]]:
     """Return the layer of an element-wise operator; `options` are its arguments by attribute."""
     defaults = {"Elu": 1.0, "LeakyRelu": 0.01}
 
-    def direct(trace: Trace, node: Node, inputs: Inputs) -> list[Any]:
+    def direct(trace: Any, node: Node, inputs: Inputs) -> list[Any]:
         config = {argument: node.attributes.get(name, defaults.get(node.kind))
                   for name, argument in options.items()}
         return [trace.on_elements(node, _data(node, inputs), Spec(kind, config))]
@@ -237,8 +234,8 @@ def _activation(kind: Any, **options: str) -> Callable[[Trace, Node, Inputs], li
     return direct
 
 
-def _softmax(kind: Any) -> Callable[[Trace, Node, Inputs], list[Any]]:
-    def direct(trace: Trace, node: Node, inputs: Inputs) -> list[Any]:
+def _softmax(kind: Any) -> Callable[[Any, Node, Inputs], list[Any]]:
+    def direct(trace: Any, node: Node, inputs: Inputs) -> list[Any]:
         data = _data(node, inputs)
         axis = node.attributes.get("axis", -1 if node.opset >= 13 else 1)
         if axis % len(data.shape) != len(data.shape) - 1:
@@ -248,14 +245,14 @@ def _softmax(kind: Any) -> Callable[[Trace, Node, Inputs], list[Any]]:
     return direct
 
 
-def _dropout(trace: Trace, node: Node, inputs: Inputs) -> list[Any]:
+def _dropout(trace: Any, node: Node, inputs: Inputs) -> list[Any]:
     ratio = inputs[1] if len(inputs) > 1 and inputs[1] is not None else (
         node.attributes.get("ratio", 0.5))
     spec = Spec(layers.Dropout, {"p": float(np.asarray(ratio).reshape(()))})
     return [trace.on_elements(node, _data(node, inputs), spec), Given()]
 
 
-def _concat(trace: Trace, node: Node, inputs: Inputs) -> list[Any]:
+def _concat(trace: Any, node: Node, inputs: Inputs) -> list[Any]:
     parts = [_data(node, inputs, i) for i in range(len(inputs))]
     first, axis = parts[0], node.attributes.get("axis", 0)
     if all(part.step is first.step for part in parts) and len(parts) > 1:
@@ -297,7 +294,7 @@ def _both_probabilities(node: Node, steps: list[Step]) -> Step | None:
 
 
 # For each such operator what follows it.
-DIRECT: dict[str, Callable[[Trace, Node, Inputs], list[Any]]] = {
+DIRECT: dict[str, Callable[[Any, Node, Inputs], list[Any]]] = {
     "BatchNormalization": _batch_norm,
     "Concat": _concat,
     "Dropout": _dropout,

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastnn._door.numbers import shape as checked
 from fastnn._kernels.door import output
 from fastnn._kernels.predictor import ADDRESS, Caller, Frozen
 from fastnn._typing import Array, Shape
 from fastnn.prediction.packing import Packed, copied
-
-if TYPE_CHECKING:
-    from fastnn.layers.base import Layer
 
 SHAPES = 64  # of inputs, for which what has been planned is kept
 
@@ -52,7 +49,7 @@ class Predictor(Caller):
     (True, True)
     """
 
-    def __init__(self, model: Layer, input_shape: Shape | None = None) -> None:
+    def __init__(self, model: Any, input_shape: Shape | None = None) -> None:
         self._given = None if input_shape is None else checked("input_shape", input_shape)
         model._built()  # a copy made before would draw first values of its own
         self._model = copy.deepcopy(model)

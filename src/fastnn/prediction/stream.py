@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastnn._door.numbers import positive
 from fastnn._kernels.door import output
 from fastnn._kernels.predictor import Caller, Frozen
+from fastnn._planning.carried import CarriedState, State, _places
 from fastnn._typing import Array, Shape
 from fastnn.prediction.packing import Packed, copied
-from fastnn.training.carried import CarriedState, State, _places
-
-if TYPE_CHECKING:
-    from fastnn.layers.base import Layer
 
 
 class Stream(Caller):
@@ -45,7 +42,7 @@ class Stream(Caller):
     True
     """
 
-    def __init__(self, model: Layer, batch: int = 1) -> None:
+    def __init__(self, model: Any, batch: int = 1) -> None:
         batch = positive("batch", batch)
         for path, layer in model._places():
             if getattr(layer, "bidirectional", False):

@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike
 from fastnn._door.arrays import without_padding
 from fastnn._door.numbers import positive
 from fastnn._kernels.door import as_input, output
+from fastnn._planning.carried import CarriedState
 from fastnn._typing import Array
 from fastnn.losses.loss import Loss
 from fastnn.training import step
-from fastnn.training.carried import CarriedState
 from fastnn.training.data import (
     Data,
     count_samples,

@@ -21,6 +21,7 @@ from fastnn._door.numbers import (
     positive,
 )
 from fastnn._kernels.training_program import TrainingProgram
+from fastnn._planning.carried import CarriedState, State
 from fastnn.distributed.group import group_of
 from fastnn.layers.activation import Sigmoid, Softmax
 from fastnn.layers.base import Layer
@@ -31,7 +32,6 @@ from fastnn.losses import resolve
 from fastnn.losses.loss import Loss
 from fastnn.optim import Optimizer
 from fastnn.training.accumulation import Accumulation
-from fastnn.training.carried import CarriedState, State
 from fastnn.training.history import History
 
 __all__ = ["LossFunction", "Trainer"]

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn._door.arrays import describe
+from fastnn._planning.carried import CarriedState
 from fastnn._typing import Array
 from fastnn.optim import Optimizer
 from fastnn.safetensors import read_safetensors, save_safetensors
 from fastnn.training.accumulation import Accumulation
-from fastnn.training.carried import CarriedState
 
 if TYPE_CHECKING:
     from fastnn.training import Trainer

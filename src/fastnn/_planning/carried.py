@@ -8,7 +8,6 @@ import numpy as np
 
 from fastnn._door.arrays import as_any, describe
 from fastnn._typing import Array
-from fastnn.layers.base import Layer
 
 __all__ = ["CarriedState", "State"]
 
@@ -35,7 +34,7 @@ class CarriedState:
         """Forget: the next batch begins at zero, with any number of sequences."""
         self.states, self._next = {}, {}
 
-    def state(self, model: Layer) -> State:
+    def state(self, model: Any) -> State:
         """Return copies of h and c of the model's recurrent layers; None before the first batch."""
         if not self.states:
             return None
@@ -45,7 +44,7 @@ class CarriedState:
         )
         return pairs[0] if len(pairs) == 1 else pairs
 
-    def set_state(self, model: Layer, state: State) -> None:
+    def set_state(self, model: Any, state: State) -> None:
         """Go on from the h and c given, or at zero if they are None."""
         if state is None:
             self.reset()
@@ -98,7 +97,7 @@ class CarriedState:
         self.states, self._next = self._next, self.states
 
 
-def _places(model: Layer) -> list[tuple[str, Any]]:
+def _places(model: Any) -> list[tuple[str, Any]]:
     """Return the recurrent layers by the names under which programs read their states."""
     return [
         (f"{path}.initial" if path else "initial", layer)
