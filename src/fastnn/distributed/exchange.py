@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from fastnn._typing import Array
-from fastnn.distributed.batch_norm import catch_up
 from fastnn.distributed.group import Group
 from fastnn.layers.model import arenas
 from fastnn.layers.parameter import Parameter
+from fastnn.layers.shared_statistics import catch_up
 
 __all__ = ["BUCKET", "Exchange", "clear_gradients", "sum_gradients", "summed_parameters"]
 

@@ -11,9 +11,9 @@ from fastnn import initializers
 from fastnn._door.numbers import above_0, boolean, fraction, positive, shape
 from fastnn._planning.builder import BACKWARD, FORWARD, ITEMS, Builder, Pointer, RowCount, Value
 from fastnn._typing import Rng, Shape
-from fastnn.distributed.batch_norm import SharedStatistics
 from fastnn.layers.attribute import fixed, option
 from fastnn.layers.base import Layer
+from fastnn.layers.shared_statistics import SharedStatistics
 
 __all__ = ["BatchNorm1d", "LayerNorm"]
 

@@ -9,7 +9,6 @@ from zlib import crc32
 import numpy as np
 
 from fastnn._typing import Array
-from fastnn.distributed.batch_norm import catch_up
 from fastnn.distributed.exchange import (
     Exchange,
     clear_gradients,
@@ -18,6 +17,7 @@ from fastnn.distributed.exchange import (
 )
 from fastnn.distributed.group import Group
 from fastnn.layers.parameter import mark_gradients
+from fastnn.layers.shared_statistics import catch_up
 from fastnn.losses.loss import Loss
 from fastnn.training.state import model_arrays, random_key
 

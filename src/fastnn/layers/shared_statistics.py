@@ -8,7 +8,6 @@ from weakref import ref
 import numpy as np
 
 from fastnn._typing import Array
-from fastnn.distributed.group import Group
 
 __all__ = ["SharedStatistics", "catch_up"]
 
@@ -32,7 +31,7 @@ class SharedStatistics:
         Whether the batch has gone forward and not yet back.
     """
 
-    def __init__(self, layer: Any, group: Group, trained: list[Any]) -> None:
+    def __init__(self, layer: Any, group: Any, trained: list[Any]) -> None:
         self._layer, self.group, self.trained = ref(layer), group, trained
         self.gone_forward = False
         self.channels = layer.num_features
