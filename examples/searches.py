@@ -11,6 +11,7 @@ Prints the best parameters and the time of each beside a plain grid search.
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import joblib
 from sklearn.datasets import load_digits
@@ -42,6 +43,9 @@ def threads(model, grid, x, y):
 
 def dask(model, grid, x, y):
     """Return the same, fits on the workers of a Dask cluster."""
+    # Dask's package, not the example of its name beside this file
+    here = Path(__file__).parent.resolve()
+    sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != here]
     from distributed import Client
 
     cluster = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
