@@ -39,7 +39,6 @@ from fastnn.callbacks import (
     TerminateOnNaN as TerminateOnNaN,
 )
 from fastnn.config import show_config as show_config
-from fastnn.export import export_c as export_c
 from fastnn.layers import *  # noqa: F403
 from fastnn.safetensors import (
     load_safetensors as load_safetensors,
@@ -60,6 +59,7 @@ if TYPE_CHECKING:
         reference as reference,
         solvers as solvers,
     )
+    from fastnn.export import export_c as export_c
     from fastnn.solvers.objective import objective as objective
 
     __version__: str
@@ -104,16 +104,17 @@ else:  # type checkers read literal lists alone, and the imports
 
     # Not every program needs these, which take as long to import as all the rest, or an extra.
     _LATER = ("analysis", "onnx", "plot", "reference", "solvers")
+    _FROM = {"export_c": "export", "objective": "solvers.objective"}
 
     def __getattr__(name):
         if name in _LATER:
             from importlib import import_module
 
             return import_module(f"fastnn.{name}")
-        if name == "objective":
-            from fastnn.solvers.objective import objective
+        if name in _FROM:
+            from importlib import import_module
 
-            return objective
+            return getattr(import_module(f"fastnn.{_FROM[name]}"), name)
         if name == "__version__":  # read when asked for: it takes as long as half the import
             from importlib.metadata import version
 

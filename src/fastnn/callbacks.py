@@ -25,13 +25,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapp
 from contextlib import suppress
 from inspect import Parameter, signature
 from os import PathLike
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from fastnn._door.numbers import at_least_0, boolean, choice, did_you_mean, positive
 from fastnn._files import as_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = [
     "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "ModelCheckpoint", "TerminateOnNaN",
@@ -255,6 +257,8 @@ def _name_in_logs(name: str, value: Any) -> str:
 
 
 def _path(name: str, value: Any) -> Path:
+    from pathlib import Path  # takes as long to import as a tenth of fastnn
+
     return Path(as_path(value))
 
 
@@ -465,7 +469,7 @@ class ModelCheckpoint(_Monitor):
 
     def _filled(self, epoch: int, logs: Logs) -> Path:
         try:
-            return Path(str(self.path).format(epoch=epoch, **logs))
+            return type(self.path)(str(self.path).format(epoch=epoch, **logs))
         except (KeyError, IndexError) as error:
             fields = ["epoch", *logs]
             raise ValueError(f"path: expected fields from {fields}, got {self.path}") from error
