@@ -107,14 +107,11 @@ else:  # type checkers read literal lists alone, and the imports
     _FROM = {"export_c": "export", "objective": "solvers.objective"}
 
     def __getattr__(name):
-        if name in _LATER:
+        if name in _LATER or name in _FROM:
             from importlib import import_module
 
-            return import_module(f"fastnn.{name}")
-        if name in _FROM:
-            from importlib import import_module
-
-            return getattr(import_module(f"fastnn.{_FROM[name]}"), name)
+            module = import_module(f"fastnn.{_FROM.get(name, name)}")
+            return getattr(module, name) if name in _FROM else module
         if name == "__version__":  # read when asked for: it takes as long as half the import
             from importlib.metadata import version
 

@@ -67,5 +67,5 @@ cdef class Program:
     cdef int _threads(self, Py_ssize_t rows) noexcept nogil
     cdef int _prepare(self, fastnn_run *run, Py_ssize_t rows, int first, int last) except -1
     cdef int _raise(self) except -1
-    cdef int _run(self, Py_ssize_t rows, int first, int last) except -1
+    cdef int _run(self, Py_ssize_t rows, int first, int last, fastnn_pace *pace=*) except -1
     cdef void _advance(self) noexcept nogil

@@ -379,10 +379,14 @@ cdef class Program:
         for i in range(self.random_count):
             self.random_states[i][1] += 1
 
-    cdef int _run(self, Py_ssize_t rows, int first, int last) except -1:
+    cdef int _run(self, Py_ssize_t rows, int first, int last,
+                  fastnn_pace *pace=NULL) except -1:
+        """Run the calls from `first` to before `last`; `pace` is for parts that have their own."""
         cdef fastnn_run run
         cdef Scratch scratch
         self._prepare(&run, rows, first, last)
+        if pace != NULL:
+            run.pace = pace
         scratch = take_scratch(&run)
         if first == 0:
             self._advance()

@@ -302,22 +302,9 @@ cdef class TrainingProgram(Program):
 
     def part(self, cnp.ndarray x, Py_ssize_t first, Py_ssize_t last):
         """Run the calls from `first` to before `last` on the batch that was taken."""
-        cdef fastnn_run run
-        cdef Scratch scratch
-        self._prepare(&run, cnp.PyArray_DIM(x, 0), first, last)
-        run.pace = &self.part_paces[first]
-        scratch = take_scratch(&run)
         if self.has_python:
             self.bound["x"] = x
-        if first == 0:
-            self._advance()
-        with nogil:
-            self.threads = execute(&run)
-        give_back(scratch)
-        if self.has_python:
-            self.bound.clear()
-        if self.failure.failed:
-            self._raise()
+        self._run(cnp.PyArray_DIM(x, 0), first, last, &self.part_paces[first])
 
     def loss_sum(self, Py_ssize_t rows):
         """Return the sum of the losses of the batch, without penalty."""

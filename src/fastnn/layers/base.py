@@ -315,14 +315,14 @@ class Layer(Watched):
             self._random_state = new_random_state(stream)
         return self._random_state
 
-    def _program(self, shape: Shape, training: bool) -> Program:
+    def _program(self, shape: Shape, training: bool, precision: str = "float32") -> Program:
         """Return the program for inputs of `shape` per sample, planning it at first use."""
         model = self._model or self._built()
         model.last_shape = shape
-        key = (shape, training, model.precision)
+        key = (shape, training, precision)
         program: Program | None = model.programs.get(key)
         if program is None:
-            schedule = self._schedule(shape, training)
+            schedule = self._schedule(shape, training, precision=precision)
             program = Program(schedule, model.memory[training], model.version)
             model.programs.keep(key, program)
         return program
@@ -337,14 +337,15 @@ class Layer(Watched):
         trained: Container[Parameter] | None = None,
         wants_dx: bool = True,
         frozen: bool = False,
+        precision: str = "float32",
     ) -> Schedule:
         """Plan for inputs of `shape` per sample, with gradients of `trained`, all if None.
 
-        With `frozen`, for parameters that will not change.
+        With `frozen`, for parameters that will not change. Products read operands of `precision`.
         """
         model = self._built()
         builder = Builder(
-            model.dtype, training, model=model, trained=trained, precision=model.precision,
+            model.dtype, training, model=model, trained=trained, precision=precision,
             frozen=frozen,
         )  # fmt: skip
         x = self._input(builder, shape)

@@ -82,8 +82,6 @@ class Model:
         Of one sample of the last call.
     in_loss : bool
         Whether a trainer waits for a loss in Python.
-    precision : {"float32", "bfloat16"}
-        What products read their operands as; a trainer sets it while it runs the model.
     forgets : int
         How often the gradient of a parameter has been forgotten.
     """
@@ -96,7 +94,6 @@ class Model:
         self.programs = Recent()
         self.pending: Pending | None = None
         self.in_loss = False
-        self.precision = "float32"
         self.forgets = 0
         self.last_shape: tuple[int, ...] | None = None
 

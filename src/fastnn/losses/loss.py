@@ -125,8 +125,7 @@ class Loss:
         """Return what the kernel reads after the weights of rows: the weights of classes, if any,
         or the quantiles."""
         if not self.elementwise:
-            weights = self.class_weight
-            return (None if weights is None else self.class_weights(cols, dtype),)
+            return (self.class_weights(cols, dtype),)
         return (np.array(self.quantiles, dtype),) if self.quantiles else ()
 
     def class_weights(self, classes: int, dtype: np.dtype[Any]) -> Array | None:

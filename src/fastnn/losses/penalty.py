@@ -13,7 +13,7 @@ from fastnn._kernels.core import call
 from fastnn._kernels.door import as_input
 from fastnn._typing import Array
 
-__all__ = ["l2_penalty"]
+__all__ = ["l2_penalty", "penalty_value"]
 
 
 def l2_penalty(parameters: Iterable[Any], lam: float) -> float:
@@ -60,6 +60,12 @@ def l2_penalty(parameters: Iterable[Any], lam: float) -> float:
         else:
             mark_written([parameter.grad])
     return 0.5 * lam * float(sums[0])
+
+
+def penalty_value(parameters: Iterable[Any], lam: float) -> float:
+    """Return the value of the penalty alone, of parameters with `data`."""
+    arrays = (parameter.data for parameter in parameters)
+    return 0.5 * lam * sum(float(np.sum(a * a, dtype=np.float64)) for a in arrays)
 
 
 def _data_and_grad(parameter: Any, name: str) -> tuple[Array, Array]:

@@ -12,8 +12,8 @@ from fastnn._kernels.training_program import TrainingProgram
 from fastnn._typing import Array
 
 __all__ = [
-    "Data", "count_samples", "counted_steps", "expect_lengths", "sequences", "several", "split",
-    "validation_arguments",
+    "Data", "against_infinity", "count_samples", "counted_steps", "expect_lengths", "sequences",
+    "several", "split", "validation_arguments",
 ]
 
 
@@ -190,3 +190,15 @@ def validation_arguments(given: Any) -> dict[str, Any]:
         "validation_data: expected (x, y), (x, y, sample_weight) or a dict of some of "
         f"{', '.join(names)}, got {describe(given)}"
     )
+
+
+# Losses that are not finite --------------------------------------------------------------------
+
+
+def against_infinity(x: Any, y: Any, sample_weight: Any) -> str:
+    """Say what usually helps against a loss that is not finite."""
+    for name, array in (("x", x), ("y", y), ("sample_weight", sample_weight)):
+        real = isinstance(array, np.ndarray) and array.dtype.kind == "f"
+        if real and not np.isfinite(array).all():
+            return f"{name} holds numbers that are not finite"
+    return "a smaller lr, clip_norm or x scaled to small numbers usually helps"

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastnn._door.arrays import without_padding
 from fastnn._door.numbers import positive
 from fastnn._kernels.door import as_input, output
 from fastnn._planning.carried import CarriedState
@@ -17,7 +16,6 @@ from fastnn.losses.loss import Loss
 from fastnn.training import step
 from fastnn.training.data import (
     Data,
-    count_samples,
     counted_steps,
     expect_lengths,
     sequences,
@@ -77,11 +75,7 @@ class Trainer(step.Trainer):
         model = self.model._built()
         with model.lock:
             x = self._samples(x)
-            model.precision = self._precision  # by hand, for a row takes as long as `_reading`
-            try:
-                program = self.model._program(x.shape[1:], False)
-            finally:
-                model.precision = "float32"
+            program = self.model._program(x.shape[1:], False, self._precision)
             if lengths is not None:
                 expect_lengths(program)
             shape = (len(x), *program.schedule.y.shape)
@@ -190,20 +184,10 @@ class Trainer(step.Trainer):
         """Return a data set, converted and checked."""
         dtype, program = self.model._built().dtype, None
         x, lengths, mask = sequences(x, lengths)
-        x = self._samples(x)
-        if len(x) == 0:
-            raise ValueError(f"x: expected at least one sample, got shape {x.shape}")
+        x = self._some_samples(x)
         if isinstance(self.loss, Loss):
-            count_samples(x, y=y)
-            loss = self.loss.suited_to(y)
-            program = self._plan(x.shape[1:], loss, element_weight is not None)
-            mask = counted_steps(program, mask)
-            if mask is not None:
-                y = without_padding(y, mask, "y")
-                program = self._plan(x.shape[1:], loss, loss.weighs_elements(element_weight, mask))
-            layout = loss.layout(program.schedule.y.shape, program.by_element)
-            y, row_weight = loss.check(
-                layout, len(x), dtype, y, sample_weight, element_weight, mask
+            program, y, row_weight, mask = self._fitting(
+                x, y, sample_weight, element_weight, mask
             )
         else:
             mask = counted_steps(self._custom_plan(x.shape[1:]).program, mask)

@@ -19,6 +19,7 @@ from fastnn.distributed.group import Group
 from fastnn.layers.parameter import mark_gradients
 from fastnn.layers.shared_statistics import catch_up
 from fastnn.losses.loss import Loss
+from fastnn.training.data import against_infinity
 from fastnn.training.state import model_arrays, random_key
 
 __all__ = [
@@ -125,7 +126,7 @@ def _program_step(
             error = exchange.run(program, x)
     summed = program.loss_sum(rows) if rows else 0.0
     if error is None and not isfinite(summed):
-        error = _not_finite(summed, x=x, y=y, sample_weight=sample_weight)
+        error = _not_finite(summed, x, y, sample_weight)
     (summed,) = group.sum(summed, error=error)
     trainer._end(model, program)
     mark_gradients(exchange.parameters)
@@ -178,9 +179,8 @@ def _custom_step(
             given = x, y, sample_weight, element_weight, lengths
             loss = trainer._custom_step(model, *given, part)
             if not isfinite(loss):
-                error = _not_finite(loss, x=x, y=y, sample_weight=sample_weight)
-        with trainer._reading(model):
-            program = trainer._model._program(trainer._samples(x).shape[1:], True)
+                error = _not_finite(loss, x, y, sample_weight)
+        program = trainer._custom_plan(trainer._samples(x).shape[1:]).program
     except BaseException as raised:
         error = raised
     (loss,) = group.sum(part * loss, error=error)
@@ -196,14 +196,9 @@ def _custom_step(
     return loss if samples else nan
 
 
-def _not_finite(loss: float, **arrays: Any) -> FloatingPointError:
+def _not_finite(loss: float, x: Any, y: Any, sample_weight: Any) -> FloatingPointError:
     """Return the error that ends the training: later the numbers of all ranks would be lost."""
-    way_out = "a smaller lr, clip_norm or x scaled to small numbers usually helps"
-    for name, array in arrays.items():
-        real = isinstance(array, np.ndarray) and array.dtype.kind == "f"
-        if real and not np.isfinite(array).all():
-            way_out = f"{name} holds numbers that are not finite"
-            break
+    way_out = against_infinity(x, y, sample_weight)
     return FloatingPointError(f"loss: expected a finite number, got {loss}; {way_out}")
 
 

@@ -17,7 +17,7 @@ from fastnn.layers.base import Layer
 from fastnn.layers.model import arenas
 from fastnn.layers.parameter import Parameter
 from fastnn.losses.loss import Loss
-from fastnn.losses.penalty import l2_penalty
+from fastnn.losses.penalty import l2_penalty, penalty_value
 
 
 def make_program(
@@ -80,8 +80,7 @@ class CustomPlan(NamedTuple):
 
     def penalty(self, l2: float) -> float:
         """Add the gradient of the penalty to those of the parameters; returns its value."""
-        rest = sum(float(np.sum(p.array * p.array, dtype=np.float64)) for p in self.resting)
-        return l2_penalty(self.moving, l2) + 0.5 * l2 * rest
+        return l2_penalty(self.moving, l2) + penalty_value(self.resting, l2)
 
 
 def make_custom_plan(
@@ -89,10 +88,11 @@ def make_custom_plan(
     shape: tuple[int, ...],
     penalized: Collection[Parameter] = (),
     trained: Collection[Parameter] | None = None,
+    precision: str = "float32",
 ) -> CustomPlan:
     """Plan a model for samples of this shape without a loss; arguments as of `make_program`."""
     built = model._built()
-    schedule = model._schedule(shape, True, trained, wants_dx=False)
+    schedule = model._schedule(shape, True, trained, wants_dx=False, precision=precision)
     program = Program(schedule, built.memory[True], built.version)
     moves = [p in schedule.parameters for p in penalized]
     parts = ([p for p, own in zip(penalized, moves, strict=True) if own is part]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -26,7 +25,7 @@ from fastnn.distributed.group import group_of
 from fastnn.layers.activation import Sigmoid, Softmax
 from fastnn.layers.base import Layer
 from fastnn.layers.container import Sequential
-from fastnn.layers.model import Model, Recent
+from fastnn.layers.model import Recent
 from fastnn.layers.parameter import Parameter
 from fastnn.losses import resolve
 from fastnn.losses.loss import Loss
@@ -242,15 +241,6 @@ class Trainer:
             )
         self._precision = precision
         self.invalidate()
-
-    @contextmanager
-    def _reading(self, model: Model) -> Iterator[None]:
-        """Let the model plan in the trainer's precision."""
-        model.precision = self._precision
-        try:
-            yield
-        finally:
-            model.precision = "float32"
 
     @property
     def clip_norm(self) -> float | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn._door.arrays import describe, without_padding
 from fastnn._kernels.door import as_input, empty
+from fastnn._kernels.program import Program
 from fastnn._kernels.training_program import TrainingProgram
 from fastnn._kernels.update import Taking
 from fastnn._typing import Array
@@ -18,6 +18,7 @@ from fastnn.layers.model import IN_LOSS, Model
 from fastnn.layers.parameter import Parameter, mark_gradients
 from fastnn.losses import l2_penalty
 from fastnn.losses.loss import Loss
+from fastnn.losses.penalty import penalty_value
 from fastnn.training import settings
 from fastnn.training.data import (
     count_samples,
@@ -118,7 +119,7 @@ class Trainer(settings.Trainer):
                 self._carried.commit()
         return loss
 
-    def _end(self, model: Model, program: TrainingProgram) -> None:
+    def _end(self, model: Model, program: Program) -> None:
         """Note what a run has left: gradients, but no states of recurrent layers."""
         mark_gradients(program.schedule.parameters)
         program.schedule.hand_out({})
@@ -187,19 +188,11 @@ class Trainer(settings.Trainer):
                 program.read(schedule.y, pred)
             loss, gradient = self._ask_loss(model, pred, y, sample_weight)
             program.backward(rows, gradient if part == 1 else part * gradient, None, arrays)
-            mark_gradients(schedule.parameters)
-            if schedule.carried:
-                schedule.hand_out({})
+            self._end(model, program)
             if self._group is None:
                 if self._l2:
                     loss += plan.penalty(self._l2)
-                if self._alone and self._optimizer is not None:
-                    with Taking(
-                        self._optimizer, True, 1, self._clip_norm, self._clip_value
-                    ) as table:
-                        table.run()
-                else:
-                    self._update(schedule.parameters, rows)
+                self._update(schedule.parameters, rows)
         except BaseException:  # put statistics and random streams back
             model.pending = None
             for array, values in saved:
@@ -211,8 +204,7 @@ class Trainer(settings.Trainer):
 
     def _penalty(self) -> float:
         """Return the value of the penalty on the parameters."""
-        arrays = (parameter.data for parameter in self._penalized())
-        return 0.5 * self._l2 * sum(float(np.sum(a * a, dtype=np.float64)) for a in arrays)
+        return penalty_value(self._penalized(), self._l2)
 
     def _custom_plan(self, shape: tuple[int, ...]) -> CustomPlan:
         """Return what runs samples of this shape, up to the predictions and back from them."""
@@ -220,8 +212,9 @@ class Trainer(settings.Trainer):
         if plan is None or not plan.program.current:
             self._plans.pop(shape, None)
             penalized = self._penalized() if self._l2 else ()
-            with self._reading(self._model._built()):
-                made = make_custom_plan(self._model, shape, penalized, self._trained)
+            made = make_custom_plan(
+                self._model, shape, penalized, self._trained, self._precision
+            )
             plan = self._plans.keep(shape, made)
         return plan
 
@@ -250,9 +243,23 @@ class Trainer(settings.Trainer):
     ) -> tuple[TrainingProgram, Any, Any, Any, dict[str, Array] | None]:
         """Return the program for such a batch, and its arrays as the program reads them."""
         x, lengths, mask = sequences(x, lengths)
-        x = self._samples(x)
-        if len(x) == 0:
-            raise ValueError(f"x: expected at least one sample, got shape {x.shape}")
+        x = self._some_samples(x)
+        program, y, weight, _ = self._fitting(x, y, sample_weight, element_weight, mask)
+        self._last = program
+        return program, x, y, weight, None if lengths is None else {"lengths": lengths}
+
+    def _some_samples(self, x: Any) -> Array:
+        """Return a batch as the model reads it, or raise if it is empty."""
+        samples = self._samples(x)
+        if len(samples) == 0:
+            raise ValueError(f"x: expected at least one sample, got shape {samples.shape}")
+        return samples
+
+    def _fitting(
+        self, x: Array, y: Any, sample_weight: Any, element_weight: Any, mask: Array | None
+    ) -> tuple[TrainingProgram, Array, Array | None, Array | None]:
+        """Return the program of a loss in C; target and weight as it reads them; the mask of its
+        predictions."""
         count_samples(x, y=y)
         loss = self._loss.suited_to(y)
         program = self._plan(x.shape[1:], loss, element_weight is not None)
@@ -263,8 +270,7 @@ class Trainer(settings.Trainer):
         layout = loss.layout(program.schedule.y.shape, program.by_element)
         dtype = self._model._built().dtype
         y, weight = loss.check(layout, len(x), dtype, y, sample_weight, element_weight, mask)
-        self._last = program
-        return program, x, y, weight, None if lengths is None else {"lengths": lengths}
+        return program, y, weight, mask
 
     def _plan(
         self, shape: tuple[int, ...], loss: Loss, by_element: bool = False

@@ -22,7 +22,7 @@ from fastnn.layers.base import Layer
 from fastnn.losses.loss import Loss
 from fastnn.optim import Optimizer
 from fastnn.training import evaluation
-from fastnn.training.data import Data, split, validation_arguments
+from fastnn.training.data import Data, against_infinity, split, validation_arguments
 from fastnn.training.evaluation import PREDICTED, check_metrics
 from fastnn.training.history import History
 from fastnn.training.joint import (
@@ -495,13 +495,7 @@ def _mean(losses: Array, totals: Array) -> float:
 
 def _warn_of(loss: float, since: str, data: Data) -> None:
     """Say that a loss is not finite, and what usually helps."""
-    way_out = "a smaller lr, clip_norm or x scaled to small numbers usually helps"
-    arrays = {"x": data.x, "y": data.y, "sample_weight": data.sample_weight}
-    for name, array in arrays.items():
-        real = isinstance(array, np.ndarray) and array.dtype.kind == "f"
-        if real and not np.isfinite(array).all():
-            way_out = f"{name} holds numbers that are not finite"
-            break
+    way_out = against_infinity(data.x, data.y, data.sample_weight)
     warnings.warn(f"loss is {loss} since {since}; {way_out}", RuntimeWarning, stacklevel=3)
 
 
