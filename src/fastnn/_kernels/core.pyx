@@ -221,14 +221,19 @@ Contract = namedtuple("Contract", ["outputs", "pointers", "sizes", "scalars", "i
                                    "accumulates", "takes_then", "whole", "narrows"])
 Contract.__doc__ = "How many arguments a kernel takes and what it promises; see c/table.h."
 
+cdef dict _contracts = {}  # those that have been asked for
+
 
 def contract(str name):
     """Return the :class:`Contract` of the kernel `name`."""
-    cdef const fastnn_entry *entry = find_entry(name)
-    flags = (FASTNN_IN_PLACE, FASTNN_ACCUMULATES, FASTNN_TAKES_THEN, FASTNN_WHOLE,
-             FASTNN_NARROWS)
-    return Contract(entry.outputs, entry.pointers, entry.sizes, entry.scalars,
-                    *[bool(entry.flags & flag) for flag in flags])
+    cdef const fastnn_entry *entry
+    if name not in _contracts:
+        entry = find_entry(name)
+        flags = (FASTNN_IN_PLACE, FASTNN_ACCUMULATES, FASTNN_TAKES_THEN, FASTNN_WHOLE,
+                 FASTNN_NARROWS)
+        _contracts[name] = Contract(entry.outputs, entry.pointers, entry.sizes, entry.scalars,
+                                    *[bool(entry.flags & flag) for flag in flags])
+    return _contracts[name]
 
 
 def cost(str name, tuple sizes):

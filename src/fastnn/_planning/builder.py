@@ -8,8 +8,7 @@ attaches them to the matrix product before them, and assigns the memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterable, Mapping
 from math import prod
 from typing import Any, NamedTuple, Protocol, TypeAlias
 from weakref import ref
@@ -127,8 +126,8 @@ class Operation:
     """One kernel call: the kernel's name and its arguments, with values still symbolic."""
 
     __slots__ = (
-        "accumulate", "contract", "items", "kernel",
-        "parameters", "pointers", "python", "scalars", "scope", "sizes", "split", "stage", "then",
+        "_pointers", "_read", "_written", "accumulate", "contract", "items", "kernel",
+        "parameters", "python", "scalars", "scope", "sizes", "split", "stage", "then",
     )
 
     def __init__(
@@ -144,31 +143,48 @@ class Operation:
         python: Callable[..., None] | None = None,
     ) -> None:
         self.stage, self.kernel, self.scope, self.python = stage, kernel, scope, python
-        self.pointers, self.sizes, self.scalars = list(pointers), tuple(sizes), tuple(scalars)
+        self.sizes, self.scalars = tuple(sizes), tuple(scalars)
         self.split, self.items = split, items
         self.contract = PYTHON if python is not None else contract(kernel)
+        self.pointers = pointers
         self.accumulate = False  # adds to its output in every run
         self.parameters = False  # writes gradients of parameters
         self.then: Operation | None = None
 
     @property
-    def outputs(self) -> list[Pointer]:
-        """The pointers that are written, which come first."""
-        return self.pointers[: self.contract.outputs]
+    def pointers(self) -> tuple[Pointer, ...]:
+        """Its arguments, results first."""
+        return self._pointers
+
+    @pointers.setter
+    def pointers(self, pointers: Iterable[Pointer]) -> None:
+        self._pointers = tuple(pointers)
+        self._written = [p.root for p in self.outputs if isinstance(p, Value)]
+        self._read = [p.root for p in self.inputs if isinstance(p, Value)]
+
+    def replace(self, place: int, pointer: Pointer) -> None:
+        """Put another pointer in that place."""
+        self.pointers = (*self._pointers[:place], pointer, *self._pointers[place + 1 :])
 
     @property
-    def inputs(self) -> list[Pointer]:
+    def outputs(self) -> tuple[Pointer, ...]:
+        """The pointers that are written, which come first."""
+        return self._pointers[: self.contract.outputs]
+
+    @property
+    def inputs(self) -> tuple[Pointer, ...]:
         """The pointers that are read."""
-        return self.pointers[self.contract.outputs :]
+        return self._pointers[self.contract.outputs :]
 
     @property
     def written(self) -> list[Value]:
-        return [p.root for p in self.outputs if isinstance(p, Value)]
+        """The values that it writes."""
+        return self._written
 
     @property
     def read(self) -> list[Value]:
-        values = [p.root for p in self.inputs if isinstance(p, Value)]
-        return values + self.written if self.accumulate else values
+        """The values that it reads."""
+        return self._read + self._written if self.accumulate else self._read
 
     def waits_after(self, before: Operation) -> bool:
         """Return whether threads must wait for each other between the call `before` and this one.
@@ -300,7 +316,7 @@ class Builder:
         self.changing: list[Array] = []  # arrays that a training pass changes besides gradients
         self.minimum_rows = 0
         self.index_limit: int | None = None
-        self._path: list[str] = []
+        self._paths = [""]  # of the layers that are being planned, from the outermost
         self._operations: dict[str, list[Operation]] = {FORWARD: [], BACKWARD: [], GRADIENT: []}
         self.arrays: list[tuple[str, Array]] = []
         self._count = 0
@@ -442,43 +458,36 @@ class Builder:
         self.changing.append(state)
         return self.array("random_state", state)
 
-    @contextmanager
-    def scope(self, name: str, layer: PlannedLayer, x: Value) -> Iterator[Scope]:
-        """Name what is planned inside after the layer that plans it."""
-        self._path.append(name)
-        scope = Scope(self._scope_path(), layer, len(self._path), x)
-        self.scopes.append(scope)
-        try:
-            yield scope
-        finally:
-            self._path.pop()
-
-    def _scope_path(self) -> str:
-        return ".".join(filter(None, self._path))
-
     def _qualified(self, name: str) -> str:
-        return ".".join(filter(None, [*self._path, name]))
+        """Return a name within the layer that is being planned."""
+        path = self._paths[-1]
+        return f"{path}.{name}" if path and name else path or name
 
     def plan(self, layer: PlannedLayer, x: Value, name: str = "") -> Value:
         """Plan a layer inside a scope of that name; shapes that do not fit name the layer."""
-        with self.scope(name, layer, x) as scope:
+        path = self._qualified(name)
+        scope = Scope(path, layer, len(self._paths), x)
+        self.scopes.append(scope)
+        if self.model is not None:
+            layer.watch(self.model)
+        self.changing += [buffer.array for buffer in layer._buffers.values()]
+        for parameter in layer._parameters.values():
+            self._gradients[id(parameter.grad_array)] = parameter
             if self.model is not None:
-                layer.watch(self.model)
-            self.changing += [buffer.array for buffer in layer._buffers.values()]
-            for parameter in layer._parameters.values():
-                self._gradients[id(parameter.grad_array)] = parameter
-                if self.model is not None:
-                    parameter.watch(self.model)
-            try:
-                if x.dtype != self.dtype and not layer._takes_integers:
-                    raise ValueError(f"x: expected {self.dtype} numbers, got {x.dtype}")
-                scope.output = layer.plan(self, x)
-            except ValueError as error:
-                if not scope.path or getattr(error, "located", False):
-                    raise
-                located: Any = ValueError(f"layer {scope.path} ({type(layer).__name__}): {error}")
-                located.located = True
-                raise located from None
+                parameter.watch(self.model)
+        self._paths.append(path)
+        try:
+            if x.dtype != self.dtype and not layer._takes_integers:
+                raise ValueError(f"x: expected {self.dtype} numbers, got {x.dtype}")
+            scope.output = layer.plan(self, x)
+        except ValueError as error:
+            if not path or getattr(error, "located", False):
+                raise
+            located: Any = ValueError(f"layer {path} ({type(layer).__name__}): {error}")
+            located.located = True
+            raise located from None
+        finally:
+            self._paths.pop()
         return scope.output
 
     def _append(
@@ -497,7 +506,7 @@ class Builder:
             return None
         if self.precision == "bfloat16" and python is None and contract(kernel).narrows:
             kernel += "_bfloat16"
-        op = Operation(stage, kernel, pointers, sizes, scalars, split, items, self._scope_path(),
+        op = Operation(stage, kernel, pointers, sizes, scalars, split, items, self._paths[-1],
                        python)
         found = {i: self._gradients[id(p)] for i, p in enumerate(op.outputs)
                  if id(p) in self._gradients}
@@ -506,7 +515,7 @@ class Builder:
             return None
         for i, parameter in found.items():
             if parameter not in trained:
-                op.pointers[i] = self.room(f"d{parameter.name}", parameter.size)
+                op.replace(i, self.room(f"d{parameter.name}", parameter.size))
         self.parameters.update(dict.fromkeys(trained))
         op.parameters = parameters or bool(trained)
         self._operations[stage].append(op)

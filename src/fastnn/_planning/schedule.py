@@ -156,7 +156,7 @@ def _sum_gradients(operations: list[Operation]) -> list[Operation]:
                 op.accumulate = True
             else:
                 part = Value(target.name, target.shape, target.dtype)
-                op.pointers[0] = part
+                op.replace(0, part)
                 result.append(Operation(BACKWARD, "add_forward", [target, target, part],
                                         (target.size,), (), ROWS, 1, op.scope))
         written.add(target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from threading import RLock
 from typing import Any, Protocol
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 _locks: WeakSet[Any] = WeakSet()
 
@@ -39,15 +39,20 @@ class Watched:
     """Something whose changes others must learn of; they are held weakly."""
 
     __slots__ = ()
-    _watchers: Any  # a WeakSet or None, in a slot of the subclass or in its __dict__
+    # weak references, in a slot of the subclass or in its __dict__; mostly one or two of them
+    _watchers: tuple[Any, ...]
 
     def watch(self, watcher: Watcher) -> None:
         """Tell `watcher` of all changes to come."""
-        if self._watchers is None:
-            self._watchers = WeakSet()
-        self._watchers.add(watcher)
+        new, known = ref(watcher), self._watchers
+        if new not in known:
+            self._watchers = (*(old for old in known if old() is not None), new)
+
+    def watchers(self) -> list[Any]:
+        """Return who watches."""
+        return [watcher for old in self._watchers if (watcher := old()) is not None]
 
     def changed(self) -> None:
         """Tell all watchers."""
-        for watcher in list(self._watchers or ()):
+        for watcher in self.watchers():
             watcher.invalidate()

@@ -83,20 +83,34 @@ class Layer(Watched):
         "random_state": "a layer made with another rng draws other random numbers"
     }
 
+    _buffers: dict[str, Buffer]
+    _absent: set[str]
+    _parameters: dict[str, Parameter]
+    _dtype: np.dtype[Any] | None
+    _rng: np.random.Generator | None
+    _random_state: Array | None
+    # set when its arrays get their place: the stream of random numbers, and the lock
+    _stream: np.random.Generator | None
+    _lock: Any
+    _container: Layer | None  # that it was put into last, until then
+    _model: Model | None
+    _preprocessing: Statistics | None
+
     def __init__(self, *, dtype: DTypeLike | None = None, rng: Rng = None) -> None:
-        self._watchers = None
-        self._buffers: dict[str, Buffer] = {}
-        self._absent: set[str] = set()
-        self._parameters: dict[str, Parameter] = {}
-        self._dtype = None if dtype is None else float_dtype(dtype)
-        self._rng = None if rng is None else generator(rng)
-        self._random_state: Array | None = None
-        # set when its arrays get their place: the stream of random numbers, and the lock
-        self._stream: np.random.Generator | None = None
-        self._lock: Any = None
-        self._container: Layer | None = None  # that it was put into last, until then
-        self._model: Model | None = None
-        self._preprocessing: Statistics | None = None
+        self.__dict__.update(  # past __setattr__, for what users assign
+            _watchers=(),
+            _buffers={},
+            _absent=set(),
+            _parameters={},
+            _dtype=None if dtype is None else float_dtype(dtype),
+            _rng=None if rng is None else generator(rng),
+            _random_state=None,
+            _stream=None,
+            _lock=None,
+            _container=None,
+            _model=None,
+            _preprocessing=None,
+        )
 
     # For subclasses --------------------------------------------------------------------------
 
@@ -368,8 +382,8 @@ class Layer(Watched):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out programs and locks, which are made anew: for pickle and copy.deepcopy."""
-        made_anew = dict.fromkeys(("_lock", "_container", "_model", "_watchers"))
-        return self.__dict__ | made_anew
+        made_anew = dict.fromkeys(("_lock", "_container", "_model"))
+        return self.__dict__ | made_anew | {"_watchers": ()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -383,7 +397,7 @@ class Layer(Watched):
         result = object.__new__(type(self))
         result.__dict__.update(self.__dict__)
         own = {name: copy.copy(self.__dict__[name]) for name in ("_parameters", "_buffers")}
-        result.__dict__.update(own, _model=None, _watchers=None)
+        result.__dict__.update(own, _model=None, _watchers=())
         for parameter in result._parameters.values():
             parameter._uses += 1
         return result
@@ -877,8 +891,8 @@ def _build(root: Layer) -> None:
                 if not buffer.placed:
                     buffer.place(dtype)
             if layer._lock is None:
-                layer._dtype, layer._lock, layer._stream = dtype, lock, stream
-            layer._container = None
+                layer.__dict__.update(_dtype=dtype, _lock=lock, _stream=stream)
+            layer.__dict__["_container"] = None
 
 
 def _fitting(result: Any, expected: Array, layer: Layer) -> Array:

@@ -27,6 +27,17 @@ class Owner(Protocol):
         """Give all arrays their place."""
 
 
+class fixed(property):
+    """A property that cannot be assigned, and says what can be."""
+
+    def __set__(self, entry: Entry, value: Any) -> None:
+        name = getattr(self.fget, "__name__", "")
+        raise AttributeError(
+            f"{name}: cannot be assigned; of a {type(entry).__name__} "
+            f"{' and '.join(entry._settable)} can, and a new layer has another {name}"
+        )
+
+
 class Entry(Watched):
     """An array of a layer's state, which gets its place when the model is built.
 
@@ -42,32 +53,24 @@ class Entry(Watched):
         self._name, self._shape = name, tuple(shape)
         self._values: Array | None = None
         self._start: Array | None = None  # what to start with, in a copy that is not built yet
-        self._watchers = None
+        self._watchers = ()
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not name.startswith("_") and name not in self._settable:
-            raise AttributeError(
-                f"{name}: cannot be assigned; of a {type(self).__name__} "
-                f"{' and '.join(self._settable)} can, and a new layer has another {name}"
-            )
-        object.__setattr__(self, name, value)
-
-    @property
+    @fixed
     def name(self) -> str:
         """Its key in the state dict of the model that it got its place in."""
         return self._name
 
-    @property
+    @fixed
     def shape(self) -> tuple[int, ...]:
         """Its shape."""
         return self._shape
 
-    @property
+    @fixed
     def placed(self) -> bool:
         """Whether the array is there."""
         return self._values is not None
 
-    @property
+    @fixed
     def array(self) -> Array:
         """The values, for plans."""
         if self._values is None:
@@ -98,7 +101,7 @@ class Entry(Watched):
         """Take `values` as the place for good."""
         self._values, self._start, self._layer = values, None, None
 
-    @property
+    @fixed
     def size(self) -> int:
         """Number of elements."""
         return prod(self.shape)
@@ -117,7 +120,7 @@ class Entry(Watched):
 
     def __getstate__(self) -> dict[str, Any]:
         return {
-            "_name": self._name, "_shape": self._shape, "_layer": self._layer, "_watchers": None,
+            "_name": self._name, "_shape": self._shape, "_layer": self._layer, "_watchers": (),
             "_values": None, "_start": self._start if self._values is None else self._values,
         }  # fmt: skip
 
@@ -192,7 +195,7 @@ class Parameter(Entry):
     def _settle(self, values: Array) -> None:
         self.place(self.name, values, np.zeros_like(values))
 
-    @property
+    @fixed
     def grad_array(self) -> Array:
         """The gradient, for plans: reading it does not hand it out."""
         if self._gradient is None:
@@ -213,7 +216,7 @@ class Parameter(Entry):
     def grad(self, values: Any) -> None:
         if values is None:
             self._ready, self._forgotten = False, True
-            for watcher in list(self._watchers or ()):
+            for watcher in self.watchers():
                 watcher.forgotten()
             return
         place, values = self.grad_array, self._fitting(values, "grad")
@@ -221,12 +224,12 @@ class Parameter(Entry):
         self.mark_dense()
         self._ready, self._forgotten = True, False
 
-    @property
+    @fixed
     def replaced(self) -> bool:
         """Whether other parameters have been tied to all its places."""
         return self._uses == 0
 
-    @property
+    @fixed
     def grad_ready(self) -> bool:
         return self._ready
 
@@ -240,11 +243,11 @@ class Parameter(Entry):
             self._trainable = bool(value)
             self.changed()
 
-    @property
+    @fixed
     def sparse(self) -> bool:
         return self._sparse
 
-    @property
+    @fixed
     def rows(self) -> Array | None:
         """Indices of the rows of `grad` that may differ from zero; None if all may."""
         if self._rows is None or self._rows[0] < 0:

@@ -173,7 +173,7 @@ class Optimizer(Watched):
 
     def _start(self) -> None:
         """Make what no copy shares."""
-        self._lock, self._watchers = new_lock(), None
+        self._lock, self._watchers = new_lock(), ()
         self._table: UpdateTable | None = None
         self._read: tuple[Group, ...] = ()  # the groups as they were when last read
 
