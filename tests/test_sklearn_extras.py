@@ -197,6 +197,13 @@ def test_members_are_averaged(labels):
     np.testing.assert_allclose(model.predict_gradient(X), gradient, rtol=1e-12)
     alike = classifier(n_members=3).fit(X, labels)
     np.testing.assert_array_equal(alike.predict_proba(X), model.predict_proba(X))
+    threads = fastnn.get_num_threads()
+    fastnn.set_num_threads(2)
+    try:
+        side_by_side = classifier(n_members=3).fit(X, labels)
+    finally:
+        fastnn.set_num_threads(threads)
+    np.testing.assert_array_equal(side_by_side.predict_proba(X), model.predict_proba(X))
     with pytest.raises(ValueError, match="n_members"):
         classifier(n_members=2).partial_fit(X, labels, classes=np.unique(labels))
     assert regressor(n_members=2).fit(SAMPLES, Y).predict(SAMPLES).shape == Y.shape

@@ -39,8 +39,8 @@ class Watched:
     """Something whose changes others must learn of; they are held weakly."""
 
     __slots__ = ()
-    # weak references, in a slot of the subclass or in its __dict__; mostly one or two of them
-    _watchers: tuple[Any, ...]
+    # weak references, a tuple of mostly one or two, in a slot of the subclass or in its __dict__
+    _watchers: Any
 
     def watch(self, watcher: Watcher) -> None:
         """Tell `watcher` of all changes to come."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import prod
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 
@@ -27,15 +27,19 @@ class Owner(Protocol):
         """Give all arrays their place."""
 
 
-class fixed(property):
-    """A property that cannot be assigned, and says what can be."""
+if TYPE_CHECKING:
+    fixed = property
+else:
 
-    def __set__(self, entry: Entry, value: Any) -> None:
-        name = getattr(self.fget, "__name__", "")
-        raise AttributeError(
-            f"{name}: cannot be assigned; of a {type(entry).__name__} "
-            f"{' and '.join(entry._settable)} can, and a new layer has another {name}"
-        )
+    class fixed(property):
+        """A property that cannot be assigned, and says what can be."""
+
+        def __set__(self, entry: Entry, value: Any) -> None:
+            name = self.fget.__name__
+            raise AttributeError(
+                f"{name}: cannot be assigned; of a {type(entry).__name__} "
+                f"{' and '.join(entry._settable)} can, and a new layer has another {name}"
+            )
 
 
 class Entry(Watched):

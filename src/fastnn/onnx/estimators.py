@@ -113,7 +113,7 @@ def _outputs(
 def _classes(graph: Graph, estimator: Any, name: str, batch: Axis) -> None:
     """Declare labels and probabilities."""
     classes, units = estimator.classes_, int(estimator.n_outputs_)
-    several = estimator._label_binarizer.y_type_.startswith("multilabel")
+    several = estimator._codes.several
     if several:
         half = graph.array("half", 0.5)
         labels = graph.add("Cast", graph.add("Greater", name, half), to=7)

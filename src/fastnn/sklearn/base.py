@@ -21,6 +21,7 @@ from fastnn.optim.minimize import _made
 from fastnn.sklearn.objective import Criterion, Epochs, minimize_lbfgs
 from fastnn.sklearn.stochastic import StochasticFit
 from fastnn.training import Trainer
+from fastnn.training.many import on_threads
 
 try:
     from sklearn.utils.validation import validate_data
@@ -75,6 +76,13 @@ class BaseNetwork(StochasticFit, BaseEstimator):  # type: ignore[misc]
         "callbacks": [list, tuple],
         "progress": ["boolean"],
     }  # fmt: skip
+
+    @classmethod
+    def _get_param_names(cls) -> list[str]:
+        """Return the names of the arguments of ``__init__``, which scikit-learn looks up anew."""
+        if "_names" not in cls.__dict__:
+            cls._names = super()._get_param_names()
+        return list(cls._names)
 
     def _store(self, given: dict[str, Any]) -> None:
         """Keep the arguments of ``__init__`` as they are."""
@@ -249,10 +257,10 @@ class BaseNetwork(StochasticFit, BaseEstimator):  # type: ignore[misc]
         state = check_random_state(self.random_state)
         seeds = state.randint(np.iinfo(np.int32).max, size=self.n_members)
         weight = {} if sample_weight is None else {"sample_weight": sample_weight}
-        members = [
-            clone(self).set_params(n_members=1, random_state=int(seed)).fit(X, y, **weight)
-            for seed in seeds
+        unfitted = [
+            clone(self).set_params(n_members=1, random_state=int(seed)) for seed in seeds
         ]
+        members = on_threads(lambda member: member.fit(X, y, **weight), unfitted)
         own = self.get_params(deep=False)
         fitted = {k: v for k, v in vars(members[0]).items() if k not in own}
         self.__dict__.update(fitted)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
@@ -17,6 +16,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 
 from fastnn._typing import Array
 from fastnn.sklearn.base import BaseNetwork, is_stochastic
+from fastnn.sklearn.labels import Labels
 from fastnn.sklearn.objective import Criterion, criterion
 
 __all__ = ["Classifier", "OnlineClassifier"]
@@ -53,9 +53,8 @@ class Classifier(ClassifierMixin, BaseNetwork):  # type: ignore[misc]
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
-            self._label_binarizer = LabelBinarizer()
-            self._label_binarizer.fit(y)
-            self.classes_ = self._label_binarizer.classes_
+            self._codes = Labels(y)
+            self.classes_ = self._codes.classes
         else:
             classes = unique_labels(y)
             if self.warm_start and not incremental:
@@ -69,7 +68,7 @@ class Classifier(ClassifierMixin, BaseNetwork):  # type: ignore[misc]
                     f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}."
                     f" 'y' has {classes}."
                 )
-        return X, self._label_binarizer.transform(y).astype(bool)
+        return X, self._codes.encode(y)
 
     def _checked(
         self, X: Any, y: Any, sample_weight: Any, incremental: bool, reset: bool
@@ -82,7 +81,7 @@ class Classifier(ClassifierMixin, BaseNetwork):  # type: ignore[misc]
         return X, binary, sample_weight
 
     def _out_activation(self) -> str:
-        return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
+        return "softmax" if self._codes.kind == "multiclass" else "logistic"
 
     def _criterion(self) -> Criterion:
         if self.loss is not None:
@@ -96,14 +95,10 @@ class Classifier(ClassifierMixin, BaseNetwork):  # type: ignore[misc]
         return np.asarray(y, self._dtype)
 
     def _labels(self, y: Array) -> Array:
-        labels: Array = self._label_binarizer.inverse_transform(y.astype(int))
-        return labels
+        return self._codes.decode(y)
 
     def _decide(self, outputs: Array) -> Array:
-        if self.n_outputs_ == 1:
-            outputs = outputs.ravel()
-        labels: Array = self._label_binarizer.inverse_transform(outputs)
-        return labels
+        return self._codes.decode(outputs)
 
     def _probability(self, outputs: Array) -> Array:
         if self.n_outputs_ > 1:
@@ -169,8 +164,8 @@ class Classifier(ClassifierMixin, BaseNetwork):  # type: ignore[misc]
 class OnlineClassifier(Classifier):
     """One that can go on with more data."""
 
-    _known_classes: Any = None  # of which `_known_targets` has targets by label
-    _known_targets: dict[Any, Array]
+    _targets_of: Any = None  # of which `_target_by_label` has targets by label
+    _target_by_label: dict[Any, Array]
 
     @available_if(is_stochastic)  # type: ignore[untyped-decorator]
     def partial_fit(
@@ -191,11 +186,8 @@ class OnlineClassifier(Classifier):
         self
         """
         if _check_partial_fit_first_call(self, classes):
-            self._label_binarizer = LabelBinarizer()
-            if type_of_target(y).startswith("multilabel"):
-                self._label_binarizer.fit(y)
-            else:
-                self._label_binarizer.fit(classes)
+            several = type_of_target(y).startswith("multilabel")
+            self._codes = Labels(y if several else classes)
         return self._fit(X, y, sample_weight, incremental=True)
 
     def learn_one(self, x: Mapping[str, float], y: Any, classes: Any = None) -> Any:
@@ -217,24 +209,23 @@ class OnlineClassifier(Classifier):
             if classes is None:
                 raise ValueError("classes: expected all labels at the first call of learn_one")
             _check_partial_fit_first_call(self, classes)
-            self._label_binarizer = LabelBinarizer().fit(classes)
+            self._codes = Labels(classes)
         self._learn(x, y)
         return self
 
     def _target_of(self, label: Any) -> Array:
         """Return the target for one label, which is looked up after the first time."""
-        if self._known_classes is not self.classes_:
-            self._known_classes, self._known_targets = self.classes_, {}
-        target = self._known_targets.get(label)
+        if self._targets_of is not self.classes_:
+            self._targets_of, self._target_by_label = self.classes_, {}
+        target = self._target_by_label.get(label)
         if target is None:
             if label not in (known := self.classes_.tolist()):
                 raise ValueError(f"y: expected one of {known}, got {label!r}")
-            binary = self._label_binarizer.transform([label]).astype(bool)
-            target = self._known_targets[label] = self._targets(binary)
+            target = self._target_by_label[label] = self._targets(self._codes.encode([label]))
         return target
 
     def _outputs_of_one(self) -> int:
-        return int(self._label_binarizer.transform(self.classes_[:1]).shape[1])
+        return self._codes.width
 
     def predict_one(self, x: Mapping[str, float]) -> Any:
         """Return the label of one sample.

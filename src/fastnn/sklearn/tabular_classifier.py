@@ -100,7 +100,7 @@ class TabularClassifier(Tabular, Classifier):
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> Any:
         X, binary = super()._validate_input(X, y, incremental, reset)
-        if self._label_binarizer.y_type_.startswith("multilabel"):
+        if self._codes.several:
             raise ValueError("y: expected one label for each sample, got several")
         if binary.shape[1] == 1 and len(self.classes_) <= 2:  # an output for each of two classes
             binary = np.concatenate([~binary, binary], axis=1)

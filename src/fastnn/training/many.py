@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from numpy.typing import ArrayLike
 
@@ -15,7 +15,10 @@ from fastnn._kernels.core import get_num_threads, one_thread
 from fastnn.training.history import History
 from fastnn.training.trainer import Trainer
 
-__all__ = ["fit_many"]
+__all__ = ["fit_many", "on_threads"]
+
+Item = TypeVar("Item")
+Done = TypeVar("Done")
 
 
 def fit_many(
@@ -85,16 +88,31 @@ def fit_many(
         own = [copy.copy(callback) for callback in given]
         return trainer.fit(x, y, rng=rng, callbacks=own, progress=progress, **options)
 
-    threads = min(get_num_threads(), len(several))
+    def stop() -> None:
+        for trainer in several:
+            trainer.stop_training = True
+
+    return on_threads(fit, several, stop)
+
+
+def on_threads(
+    task: Callable[[Item], Done], items: Sequence[Item], stop: Callable[[], None] | None = None
+) -> list[Done]:
+    """Return what `task` makes of each item, on as many threads as there are processors.
+
+    Inside, kernels run on one thread. What a task raises is raised, the first one in order: `stop`
+    is called then, no other task begins, and those that have begun are waited for.
+    """
+    threads = min(get_num_threads(), len(items))
     if threads <= 1:
-        return [fit(trainer) for trainer in several]
+        return [task(item) for item in items]
     with ThreadPoolExecutor(threads, initializer=one_thread) as pool:
         try:
-            return list(pool.map(fit, several))
+            return list(pool.map(task, items))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for trainer in several:
-                trainer.stop_training = True
+            if stop is not None:
+                stop()
             raise
 
 
