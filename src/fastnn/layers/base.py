@@ -41,6 +41,21 @@ class LoadedKeys(NamedTuple):
     unexpected_keys: list[str]
 
 
+class _Missing:
+    """Stands for what ``Layer.__init__`` makes, and explains that it has not been called."""
+
+    def __get__(self, layer: Layer | None, owner: type) -> Any:
+        if layer is None:
+            return self
+        raise AttributeError(
+            f"{owner.__name__}: expected an __init__ that calls super().__init__() first, "
+            "got one without"
+        )
+
+
+MISSING: Any = _Missing()
+
+
 class Layer(Watched):
     """Base of all layers and containers.
 
@@ -85,15 +100,15 @@ class Layer(Watched):
 
     _buffers: dict[str, Buffer]
     _absent: set[str]
-    _parameters: dict[str, Parameter]
+    _parameters: dict[str, Parameter] = MISSING
     _dtype: np.dtype[Any] | None
     _rng: np.random.Generator | None
     _random_state: Array | None
     # set when its arrays get their place: the stream of random numbers, and the lock
     _stream: np.random.Generator | None
-    _lock: Any
+    _lock: Any = MISSING
     _container: Layer | None  # that it was put into last, until then
-    _model: Model | None
+    _model: Model | None = None
     _preprocessing: Statistics | None
 
     def __init__(self, *, dtype: DTypeLike | None = None, rng: Rng = None) -> None:
@@ -201,19 +216,6 @@ class Layer(Watched):
         return found
 
     # Attributes ------------------------------------------------------------------------------
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            """Explain what is missing in a layer that was not made by this class."""
-            if name.startswith("_") and "_parameters" not in self.__dict__:
-                raise AttributeError(
-                    f"{type(self).__name__}: expected an __init__ that calls super().__init__() "
-                    f"first, got one without; {name} is missing"
-                )
-            raise AttributeError(
-                f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self
-            )
 
     def __setattr__(self, name: str, value: Any) -> None:
         declared = self.__dict__.get("_parameters")
