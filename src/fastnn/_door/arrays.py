@@ -237,7 +237,7 @@ def as_integers(obj: Any, name: str, count: int = 2**63, *, bools: bool = False)
         raise TypeError(f"{name}: expected integers, got dtype {array.dtype}{way_out}")
     if array.dtype.kind == "u" and array.size and (largest := int(array.max())) >= 2**63:
         raise ValueError(f"{name}: expected integers in [0, {count}), got {largest}")
-    return _required(array, INT64)
+    return required(array, name, INT64)
 
 
 def as_indices(obj: Any, name: str, count: int) -> Array:
@@ -263,11 +263,22 @@ def as_indices(obj: Any, name: str, count: int) -> Array:
     return array
 
 
-def _required(array: Array, dtype: np.dtype[Any]) -> Array:
-    """Return the array, or a copy that is of a dtype, C-contiguous and aligned."""
+def required(array: Array, name: str, dtype: np.dtype[Any]) -> Array:
+    """Return the array, or a copy that is of a dtype, C-contiguous and aligned.
+
+    Raises
+    ------
+    MemoryError
+        If there is no room for the copy.
+    """
     if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
         return array
-    return np.require(array, dtype, ["C", "A"])
+    try:
+        return np.require(array, dtype, ["C", "A"])
+    except MemoryError:  # for a view that repeats a few numbers, such as np.broadcast_to
+        raise MemoryError(
+            f"{name}: expected an array of which memory can hold a copy, got shape {array.shape}"
+        ) from None
 
 
 def convert(obj: Any, name: str, dtype: np.dtype[Any] | None = None) -> Array:
@@ -303,7 +314,7 @@ def convert(obj: Any, name: str, dtype: np.dtype[Any] | None = None) -> Array:
     if dtype is None:
         keep = array.dtype.kind == "f" and array.dtype.itemsize in (4, 8)
         dtype = array.dtype.newbyteorder("=") if keep else np.dtype(np.float64)
-    return _required(array, dtype)
+    return required(array, name, dtype)
 
 
 def as_floats(names: Sequence[str], arrays: Sequence[Any], optional: int) -> tuple[Any, ...]:

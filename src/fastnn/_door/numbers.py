@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Collection, Iterable, Sequence
-from math import inf, isfinite
+from math import inf, isfinite, prod
 from numbers import Integral, Real
 from typing import Any
 
@@ -230,11 +230,14 @@ def shape(name: str, value: Any, low: int = 0) -> tuple[int, ...]:
     TypeError
         If it is neither.
     ValueError
-        If a size is less than `low`.
+        If a size is less than `low`, or they are of more elements than there are addresses.
     """
     if isinstance(value, str) or not np.iterable(value):
         value = (value,)
-    return tuple(integer(name, size, low) for size in value)
+    sizes = tuple(integer(name, size, low) for size in value)
+    if prod(sizes) >= 2**60:  # of 8 bytes each
+        raise ValueError(f"{name}: expected fewer than 2**60 elements, got shape {sizes}")
+    return sizes
 
 
 def generator(rng: Any) -> np.random.Generator:

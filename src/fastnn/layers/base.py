@@ -14,7 +14,7 @@ from weakref import ref
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from fastnn._door.arrays import as_any, describe, expect_shape
+from fastnn._door.arrays import as_array, describe, expect_shape
 from fastnn._door.numbers import boolean, float_dtype, generator
 from fastnn._kernels.door import as_input, empty, output
 from fastnn._kernels.program import Program
@@ -862,7 +862,13 @@ def _build(root: Layer) -> None:
                     if full.endswith(f".{parameter.name}"):
                         parameter._name = full
                 elif parameter not in values:
-                    first = parameter.first_values(own, dtype)
+                    try:
+                        first = parameter.first_values(own, dtype)
+                    except MemoryError:
+                        raise MemoryError(
+                            f"{full}: expected values that memory can hold, got shape "
+                            f"{parameter.shape}"
+                        ) from None
                     if first.shape != parameter.shape:
                         raise ValueError(
                             f"{full}: expected initial values of shape {parameter.shape}, "
@@ -898,7 +904,7 @@ def _build(root: Layer) -> None:
 
 
 def _fitting(result: Any, expected: Array, layer: Layer) -> Array:
-    array = as_any(result, type(layer).__name__)
+    array = as_array(result, type(layer).__name__)
     if array.shape != expected.shape:
         raise ValueError(
             f"{type(layer).__name__}: expected a result of shape {expected.shape}, "

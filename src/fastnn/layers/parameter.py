@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 import numpy as np
 
 from fastnn._door.arrays import expect_shape
-from fastnn._door.numbers import boolean
+from fastnn._door.numbers import boolean, shape as sizes
 from fastnn._kernels.door import as_input
 from fastnn._planning.watched import Watched
 from fastnn._typing import Array
@@ -54,7 +54,7 @@ class Entry(Watched):
     def __init__(self, layer: Owner, name: str, shape: Iterable[int]) -> None:
         # the layer, which holds this, only until the arrays are there: no cycle keeps them alive
         self._layer: Owner | None = layer
-        self._name, self._shape = name, tuple(shape)
+        self._name, self._shape = name, sizes(name, shape)
         self._values: Array | None = None
         self._start: Array | None = None  # what to start with, in a copy that is not built yet
         self._watchers = ()

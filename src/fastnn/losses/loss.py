@@ -218,7 +218,7 @@ class Loss:
         mask: Array | None = None,
     ) -> tuple[float, Array]:
         """Return the loss and the gradient of the predictions."""
-        name = "logits" if "cross_entropy" in self.name else "pred"
+        name = _FIRST.get(self.name, "pred")
         (pred,) = floats((name,), pred)
         if pred.ndim < (1 if self.target == "values" else 2):
             axes = ["batch", "..."]
@@ -299,6 +299,11 @@ def _layout(name: str, target: str, quantiles: int, shape: Shape, by_element: bo
 
 # Making one ----------------------------------------------------------------------------------
 
+# What functions call their predictions, if not pred.
+_FIRST = {
+    "cross_entropy": "logits", "binary_cross_entropy_with_logits": "logits",
+    "poisson_nll": "log_rate",
+}  # fmt: skip
 _TARGETS = {"cross_entropy": "labels", "quantile": "quantiles", "gaussian_nll": "moments"}
 _DEFAULTS = {
     "quantiles": [], "reduction": "mean", "delta": 1.0, "label_smoothing": 0.0,
@@ -327,6 +332,10 @@ def make_loss(
     if class_weight is None or name != "cross_entropy":
         return loss
     weights = as_array(class_weight, "class_weight")
+    if weights.ndim != 1:
+        raise ValueError(
+            f"class_weight: expected one axis, one weight per class, got shape {weights.shape}"
+        )
     shown = {**loss.options, "class_weight": weights.tolist()}
     return replace(loss, class_weight=weights, options=shown)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastnn._door.arrays import as_array, expect_shape
+from fastnn._door.arrays import as_array, expect_shape, required
 from fastnn._door.numbers import fraction, generator
 from fastnn._kernels.core import call
 from fastnn._kernels.door import floats, output
@@ -92,7 +92,7 @@ def dropout_backward(
     """
     (dy,) = floats(("dy",), dy)
     p = fraction("p", p)
-    kept = np.require(as_array(mask, "mask"), np.bool_, ["C"])
+    kept = required(as_array(mask, "mask"), "mask", np.dtype(np.bool_))
     expect_shape("mask", kept, dy.shape)
     dx = output(out, dy.shape, dy.dtype, (dy,), True)
     call("dropout_backward", dy.dtype, (dx, dy, kept), (1,), (p,), dy.size)

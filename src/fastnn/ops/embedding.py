@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn._door.arrays import as_indices
-from fastnn._door.numbers import positive
+from fastnn._door.numbers import positive, shape
 from fastnn._kernels.core import call
 from fastnn._kernels.door import floats
 from fastnn._typing import Array
@@ -79,7 +79,7 @@ def embedding_backward(dy: ArrayLike, index: ArrayLike, num_embeddings: int) -> 
     if dy.ndim == 0 or dy.shape[:-1] != places.shape:
         raise ValueError(f"dy: expected shape {(*places.shape, 'dim')}, got {dy.shape}")
     dim = dy.shape[-1]
-    dweight = np.empty((num_embeddings, dim), dy.dtype)
+    dweight = np.empty(shape("num_embeddings", (num_embeddings, dim)), dy.dtype)
     call("embedding_backward", dy.dtype, (dweight, dy, places),
          (dim, places.size, num_embeddings), (), num_embeddings)
     return dweight
