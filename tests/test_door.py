@@ -22,7 +22,7 @@ OBJECTS = re.compile(
     "a str or a path|None without predictions|got None; fastnn|"
     r"Statistics|text, lists and dicts|one of \{known\}|an attribute|a torch.nn.Module|"
     r"\{error\}|a subclass of Layer|a built-in one|a list of layers|a Trainer|a name or a loss|"
-    r"a layer whose|\(loss, gradient\)|a number and a gradient|\(x, y\) or|"
+    r"a layer whose|a mapping of|\{each\}|a pair \(h, c\)|\(loss, gradient\)|a number and a gradient|\(x, y\) or|"
     r"objects with|\{wanted\}"
 )
 

@@ -88,6 +88,8 @@ def save_safetensors(
     """
     if not isinstance(tensors, Mapping):
         raise TypeError(f"tensors: expected a mapping of names to arrays, got {describe(tensors)}")
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise TypeError(f"metadata: expected a mapping, got {describe(metadata)}")
     metadata = {} if metadata is None else dict(metadata)
     for key, text in metadata.items():
         if not isinstance(key, str) or not isinstance(text, str):

@@ -204,6 +204,8 @@ def load(
         If it cannot be read.
     """
     path = as_path(path)
+    if custom is not None and not isinstance(custom, Mapping):
+        raise TypeError(f"custom: expected a mapping of names to classes, got {describe(custom)}")
     classes: dict[str, Any] = dict(custom or {})
     for name, cls in classes.items():
         if not (isinstance(cls, type) and issubclass(cls, Layer)):

@@ -162,6 +162,25 @@ def pair(name: str, value: Any) -> tuple[Any, Any]:
     return value[0], value[1]
 
 
+def value_and_gradient(name: str, result: Any, what: str = "value") -> tuple[float, Any]:
+    """Return the two things that a function of someone's own is to return, the first as a float.
+
+    Raises
+    ------
+    TypeError
+        If it has returned something else.
+    """
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise TypeError(f"{name}: expected ({what}, gradient), got {describe(result)}")
+    value, gradient = result
+    try:
+        return float(value), gradient
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{name}: expected a number and a gradient, got {describe(value)}"
+        ) from None
+
+
 def choice(name: str, value: Any, allowed: Collection[str | None]) -> Any:
     """Return `value` if it is one of the names that are allowed.
 

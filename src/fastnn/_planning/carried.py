@@ -51,15 +51,17 @@ class CarriedState:
             return
         places = _places(model)
         pairs = (state,) if len(places) == 1 else state
-        if not isinstance(pairs, (tuple, list)) or len(pairs) != len(places):
-            raise ValueError(
-                f"state: expected a pair (h, c) for each of {len(places)} recurrent layers, "
-                f"got {describe(state)}"
-            )
+        each = f"a pair (h, c) for each of {len(places)} recurrent layers"
+        if not isinstance(pairs, (tuple, list)):
+            raise TypeError(f"state: expected {each}, got {describe(state)}")
+        if len(pairs) != len(places):
+            raise ValueError(f"state: expected {each}, got {len(pairs)}")
         states = {}
         for (slot, layer), pair in zip(places, pairs, strict=True):
-            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-                raise ValueError(f"state: expected (h, c), got {describe(pair)}")
+            if not isinstance(pair, (tuple, list)):
+                raise TypeError(f"state: expected a pair (h, c), got {describe(pair)}")
+            if len(pair) != 2:
+                raise ValueError(f"state: expected a pair (h, c), got {len(pair)} members")
             shape = as_any(pair[0], "h").shape
             rows = shape[1] if len(shape) == 3 else 0
             states[slot] = layer._states(("h", "c"), pair, rows, model._built().dtype)

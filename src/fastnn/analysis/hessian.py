@@ -92,6 +92,7 @@ def hessian_vector_product(
     x, single = inputs(model, x)
     if single:
         raise ValueError(f"x: expected shape (batch, ...), got {x.shape[1:]}")
+    model._program(x.shape[1:], False)  # refuses a shape that does not fit
     parameters = model.parameters()
     columns = columns_of(parameters)
     v = convert(v, "v", np.dtype(np.float64))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn._door.arrays import as_array, describe
-from fastnn._door.numbers import at_least_0, choice, positive
+from fastnn._door.numbers import at_least_0, choice, positive, value_and_gradient
 from fastnn._typing import Array
 from fastnn.optim.base import Optimizer
 
@@ -106,7 +106,7 @@ def minimize(
     x: Any = arrays[0] if keys is None else dict(zip(keys, arrays, strict=True))
 
     def evaluate() -> tuple[float, list[Any]]:
-        value, gradient = fun(x)
+        value, gradient = value_and_gradient("fun", fun(x))
         return value, [gradient] if keys is None else _by_key(gradient, keys)
 
     made = _made(optimizer, arrays, lr, options)

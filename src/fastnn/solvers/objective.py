@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn._door.numbers import at_least_0, choice
+from fastnn._kernels.door import as_input
 from fastnn._typing import Array
 from fastnn.layers.base import Layer
 from fastnn.layers.model import arenas
@@ -51,7 +52,7 @@ class Objective:
 
     def __call__(self, theta: ArrayLike) -> tuple[float, Vector]:
         """Return the loss at `theta` and a new float64 array with its gradient."""
-        theta = np.asarray(theta, np.float64)
+        theta = as_input(theta, "theta", np.dtype(np.float64))
         built = self.model._built()
         with built.lock:
             if self._planned != built.version.value:

@@ -7,7 +7,8 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from fastnn._door.arrays import describe, without_padding
+from fastnn._door.arrays import without_padding
+from fastnn._door.numbers import value_and_gradient
 from fastnn._kernels.door import as_input, empty
 from fastnn._kernels.program import Program
 from fastnn._kernels.training_program import TrainingProgram
@@ -293,13 +294,7 @@ class Trainer(settings.Trainer):
 
 def _checked(result: Any, pred: Array) -> tuple[float, Array]:
     """Return loss and gradient, or raise unless a loss in Python returned such a pair."""
-    if not isinstance(result, tuple) or len(result) != 2:
-        raise TypeError(f"loss: expected (loss, gradient), got {describe(result)}")
-    loss, gradient = result
-    try:
-        value = float(loss)
-    except (TypeError, ValueError):
-        raise TypeError(f"loss: expected a number and a gradient, got {describe(loss)}") from None
+    value, gradient = value_and_gradient("loss", result, "loss")
     array = as_input(gradient, "gradient", pred.dtype)
     if array.shape != pred.shape:
         raise ValueError(f"gradient: expected shape {pred.shape}, got {array.shape}")
