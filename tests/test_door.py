@@ -1,4 +1,7 @@
-"""The door: what is judged there, and that nothing is judged elsewhere."""
+"""The door: what is judged there, and that nothing is judged elsewhere.
+
+Bad calls of everything public are in `tests/door`.
+"""
 
 import ast
 import re
@@ -22,7 +25,7 @@ OBJECTS = re.compile(
     "a str or a path|None without predictions|got None; fastnn|"
     r"Statistics|text, lists and dicts|one of \{known\}|an attribute|a torch.nn.Module|"
     r"\{error\}|a subclass of Layer|a built-in one|a list of layers|a Trainer|a name or a loss|"
-    r"a layer whose|a mapping of|\{each\}|a pair \(h, c\)|\(loss, gradient\)|a number and a gradient|\(x, y\) or|"
+    r"a layer whose|a mapping|\{each\}|a pair \(h, c\)|a tuple of int or None|\(x, y\) or|"
     r"objects with|\{wanted\}"
 )
 
@@ -180,50 +183,9 @@ def trainer():
     return fastnn.Trainer(model, "mse", optim.SGD(model.parameters(), lr=0.1))
 
 
-def gradient_step(gradient):
-    optim.SGD([GOOD.copy()], 0.1).step([gradient])
-
-
-def backward(gradient):
-    layer = fastnn.Linear(1, 1, dtype="float64")
-    layer.forward(GOOD, training=True)
-    layer.backward(gradient)
-
-
-@pytest.mark.parametrize(
-    ("name", "call"),
-    [
-        ("x", lambda a: fastnn.Linear(1, 1)(a)),
-        ("x", lambda a: fastnn.Linear(1, 1)(list(a))),
-        ("x", lambda a: fastnn.Embedding(9, 2)(a.astype(int))),
-        ("dy", backward),
-        ("lengths", lambda a: fastnn.LSTM(1, 1)(GOOD[None], lengths=a[0].astype(int))),
-        ("weight", lambda a: fastnn.Linear(1, 1).load_state_dict({"weight": a[:1], "bias": [0]})),
-        ("x", lambda a: trainer().step(a, GOOD)),
-        ("target", lambda a: trainer().step(GOOD, a)),
-        ("sample_weight", lambda a: trainer().step(GOOD, GOOD, a[:, 0])),
-        ("x", lambda a: trainer().predict(a)),
-        ("params[0]", lambda a: optim.SGD([a], 0.1)),
-        ("gradient of params[0]", gradient_step),
-        ("pred", lambda a: losses.mse(a, GOOD)),
-        ("labels", lambda a: losses.cross_entropy(np.ones((3, 4)), a[:, 0].astype(int))),
-        ("class_weight", lambda a: losses.cross_entropy(np.eye(3), [0, 1, 2], 0.0, a[:, 0])),
-        ("x", lambda a: ops.relu(a)),
-        ("out", lambda a: ops.relu(GOOD, out=a)),
-        ("index", lambda a: ops.embedding(a.astype(int), np.ones((9, 2)))),
-        ("mask", lambda a: ops.dropout_backward(GOOD, a > 0)),
-        ("param", lambda a: ops.sgd_step(a, GOOD, lr=0.1)),
-        ("grad", lambda a: ops.sgd_step(GOOD.copy(), a, lr=0.1)),
-        ("grads[0]", lambda a: ops.clip_grad_norm([a], 1.0)),
-        ("x", lambda a: fastnn.preprocessing.center(a)),
-        ("sequence", lambda a: fastnn.preprocessing.continue_rows(a, 1, 1)),
-        ("w", lambda a: fastnn.save_safetensors("no-such-folder/x", {"w": a})),
-    ],
-)
-def test_masked_arrays_are_refused(name, call):
-    words = f"^{re.escape(name)}: expected an array without a mask, got a masked array; "
-    with pytest.raises(TypeError, match=words + re.escape(name) + r"\.filled\(value\)"):
-        call(MASKED.copy())
+def test_lists_of_masked_arrays_are_refused():
+    with pytest.raises(TypeError, match=r"^x: expected an array without a mask, got a masked arra"):
+        fastnn.Linear(1, 1)(list(MASKED))
 
 
 def test_other_subclasses_of_arrays_are_taken(tmp_path):
@@ -310,54 +272,6 @@ def test_names_for_labels():
 def test_errors_with_the_way_out(call, way_out):
     with pytest.raises(ValueError, match=rf"^(labels|target|x): expected .*, got .*; .*{way_out}"):
         call()
-
-
-# Constructors ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("make", "error", "message"),
-    [
-        (lambda: fastnn.LeakyReLU("a"), TypeError, "negative_slope: expected a number, got str"),
-        (lambda: fastnn.Dropout("a"), TypeError, "p: expected a number, got str"),
-        (lambda: fastnn.Dropout(None), TypeError, "p: expected a number, got NoneType"),
-        (lambda: fastnn.BatchNorm1d(3, momentum=None), TypeError, "momentum: expected a number"),
-        (lambda: fastnn.BatchNorm1d(3, eps="a"), TypeError, "eps: expected a number"),
-        (lambda: fastnn.BatchNorm1d(3, affine=3), TypeError, "affine: expected True or False"),
-        (lambda: fastnn.LayerNorm(3, eps="a"), TypeError, "eps: expected a number"),
-        (lambda: fastnn.LayerNorm(3, eps=0), ValueError, "eps: expected a finite number > 0"),
-        (lambda: fastnn.LayerNorm("ab"), TypeError, "normalized_shape: expected an integer"),
-        (lambda: fastnn.LayerNorm(3, 1e-5, "no"), TypeError, "elementwise_affine: expected True"),
-        (lambda: fastnn.LSTM(3, 4, dropout="x"), TypeError, "dropout: expected a number"),
-        (lambda: fastnn.LSTM(3, 4, dropout=2), ValueError, "dropout: expected a number in"),
-        (lambda: fastnn.LSTM(3, 4, 1, 0.5), TypeError, "bidirectional: expected True or False"),
-        (lambda: fastnn.LSTM(3, 4, return_sequences=0), TypeError, "return_sequences: expected Tr"),
-        (lambda: fastnn.Linear(3, 4, "no"), TypeError, "bias: expected True or False"),
-        (lambda: fastnn.Linear(np.ones(3, int), 4), TypeError, "in_features: expected an integer"),
-        (lambda: fastnn.Embedding(3, 4, 1), TypeError, "sparse: expected True or False"),
-        (lambda: fastnn.Embedding(9, 2)([[1, 2], [1]]), TypeError, "x: expected an array"),
-        (lambda: fastnn.GELU(3), ValueError, "approximate: expected 'none' or 'tanh', got 3"),
-        (lambda: fastnn.ReLU(dtype="float16"), TypeError, "dtype: expected float32 or float64"),
-        (lambda: fastnn.EarlyStopping(restore_best=1), TypeError, "restore_best: expected True"),
-        (lambda: fastnn.CSVLogger("x", "a"), TypeError, "append: expected True or False"),
-        (lambda: fastnn.initializers.zeros((2, 3), dtype="no"), TypeError, "dtype: expected flo"),
-        (lambda: fastnn.initializers.zeros("ab"), TypeError, "shape: expected an integer"),
-        (lambda: fastnn.preprocessing.center([[1.0]], "a"), TypeError, "axis: expected an int"),
-        (lambda: fastnn.preprocessing.center([[1.0]], 2), ValueError, "axis: expected an int"),
-        (lambda: ops.embedding_backward([[1.0]], [0], 1.5), TypeError, "num_embeddings: expected"),
-        (lambda: fastnn.set_num_threads(1025), ValueError, "n: expected an integer from 1 to 1024"),
-        (lambda: fastnn.Linear(2, 2).load_state_dict(None), TypeError, "mapping: expected names"),
-        (lambda: fastnn.save_safetensors("x", [1.0]), TypeError, "tensors: expected a mapping"),
-        (
-            lambda: fastnn.callbacks.ModelCheckpoint("x", save_best_only="y"),
-            TypeError,
-            "save_best_only: expected True or False",
-        ),
-    ],
-)
-def test_every_message_names_the_argument(make, error, message):
-    with pytest.raises(error, match=f"^{message}"):
-        make()
 
 
 def test_a_hyper_parameter_that_a_rule_does_not_have():

@@ -303,7 +303,7 @@ def test_wrong_arguments_write_nothing(path, tmp_path):
             fastnn.ReLU(), path)),
         (ValueError, "x: expected 2 features", lambda: fastnn.onnx.export(
             dense, path, input_shape=(3,))),
-        (ValueError, "input_shape: expected", lambda: fastnn.onnx.export(
+        (TypeError, "input_shape: expected", lambda: fastnn.onnx.export(
             dense, path, input_shape="2")),
         (ValueError, "input_shape: expected a positive", lambda: fastnn.onnx.export(
             dense, path, input_shape=(0,))),

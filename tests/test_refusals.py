@@ -1,11 +1,13 @@
 """Every bad call is refused: the right exception, with the argument's name, and nothing changed."""
 
+import inspect
 import re
 
 import pytest
 
 from .door import GOOD, ROWS, all_rows
 from .door.snapshot import snapshot
+from .test_public import PUBLIC
 
 # What Python, Cython, NumPy and the buffer protocol would say of what has got past the door.
 FOREIGN = re.compile(
@@ -45,6 +47,13 @@ FOREIGN = re.compile(
 )
 
 
+# Results, bases of classes and what fastnn itself makes.
+MADE_FOR_US = {
+    "GradientReport", "HessianProduct", "Layer", "MinimizeResult", "Optimizer", "Parameter",
+    "Result", "SVG", "Schedule", "Statistics",
+}  # fmt: skip
+
+
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -82,3 +91,14 @@ def test_rows_are_named_apart():
     names = [str(row) for row in all_rows()]
     assert len(set(names)) == len(names)
     assert len(names) > 4000
+
+
+def test_everything_public_that_takes_arguments_has_rows():
+    """By its name among those of the rows."""
+    words = set(re.findall(r"\w+", " ".join(map(str, all_rows()))))
+    missing = {
+        name.rpartition(".")[2]
+        for name, thing in PUBLIC.items()
+        if inspect.signature(thing).parameters and ".reference." not in name
+    } - words
+    assert missing <= MADE_FOR_US, missing

@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn import ops
-from fastnn._door.numbers import choice
+from fastnn._door.arrays import as_array, describe
+from fastnn._door.numbers import choice, positive, several
 from fastnn._kernels.program import Memory, Program, Version
 from fastnn._planning.builder import Builder
 from fastnn._planning.schedule import Schedule
+from fastnn.analysis.backward import expect_layer
 from fastnn.callbacks import RISING
 from fastnn.layers import ReLU
 from fastnn.ops.activation import ACTIVATIONS
@@ -67,6 +69,8 @@ def learning_curves(history: Any) -> Figure:
     ------
     ImportError
         If matplotlib is not installed.
+    TypeError
+        If `history` is neither.
     ValueError
         If there is nothing to draw.
 
@@ -78,6 +82,10 @@ def learning_curves(history: Any) -> Figure:
     'loss'
     """
     curves: Mapping[str, Sequence[float]] = getattr(history, "history", history)
+    if not isinstance(curves, Mapping):
+        raise TypeError(
+            f"history: expected a History or a mapping of names to lists, got {describe(history)}"
+        )
     names = list(dict.fromkeys(name.removeprefix("val_") for name in curves))
     if "lr" in names and len(set(curves["lr"])) == 1:
         names.remove("lr")  # nothing to see
@@ -128,6 +136,8 @@ def activations(names: Sequence[str] | None = None) -> Figure:
     ------
     ImportError
         If matplotlib is not installed.
+    TypeError
+        If `names` is no list.
     ValueError
         If a name is none of these.
 
@@ -142,7 +152,7 @@ def activations(names: Sequence[str] | None = None) -> Figure:
         name: activation for name, activation in ACTIVATIONS.items()
         if not activation.by_row and hasattr(ops, name)
     }  # fmt: skip
-    names = tuple(known) if names is None else names
+    names = tuple(known) if names is None else several("names", names, "names")
     if not names:
         raise ValueError(f"names: expected some of {', '.join(known)}, got {names!r}")
     for name in names:
@@ -196,6 +206,8 @@ def optimizer_paths(
     ------
     ImportError
         If matplotlib is not installed.
+    TypeError
+        If `paths` is no mapping of names to points.
     ValueError
         If there is no path, or one has another shape.
 
@@ -207,7 +219,11 @@ def optimizer_paths(
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['sgd']
     """
-    points = {name: np.array(path, float) for name, path in paths.items()}
+    if not isinstance(paths, Mapping):
+        raise TypeError(f"paths: expected a mapping of names to points, got {describe(paths)}")
+    points = {
+        name: np.array(as_array(path, f"paths[{name!r}]"), float) for name, path in paths.items()
+    }
     if not points:
         raise ValueError("paths: expected at least one path, got none")
     for name, path in points.items():
@@ -254,6 +270,7 @@ def schedule_values(
     ----------
     schedule : callable
     steps : int
+        At least 1.
     ax : matplotlib.axes.Axes, optional
 
     Returns
@@ -264,6 +281,8 @@ def schedule_values(
     ------
     ImportError
         If matplotlib is not installed.
+    TypeError, ValueError
+        If `schedule` cannot be called, or `steps` is out of range.
 
     Examples
     --------
@@ -273,6 +292,9 @@ def schedule_values(
     >>> len(ax.lines)
     2
     """
+    if not callable(schedule):
+        raise TypeError(f"schedule: expected a schedule, got {describe(schedule)}")
+    steps = positive("steps", steps)
     ax = new_axes() if ax is None else ax
     ax.plot(range(steps), [schedule(step) for step in range(steps)], label=repr(schedule))
     ax.set(xlabel="step", ylabel="value")
@@ -325,7 +347,7 @@ def computational_graph(model: Any, input_shape: tuple[int, ...] | None = None) 
     >>> "<svg" in plot.computational_graph(model)
     True
     """
-    return SVG(model.graph(format="svg", input_shape=input_shape))
+    return SVG(expect_layer(model).graph(format="svg", input_shape=input_shape))
 
 
 def dead_fractions(model: Any, x: ArrayLike) -> dict[str, float]:
@@ -346,6 +368,8 @@ def dead_fractions(model: Any, x: ArrayLike) -> dict[str, float]:
 
     Raises
     ------
+    TypeError
+        If `model` is no layer, or `x` no array of real numbers.
     ValueError
         If `x` is empty or does not fit the model.
 
@@ -361,7 +385,7 @@ def dead_fractions(model: Any, x: ArrayLike) -> dict[str, float]:
     >>> plot.dead_fractions(model, np.linspace(-1, 1, 50)[:, None])
     {'1': 0.25}
     """
-    dtype = model._built().dtype
+    dtype = expect_layer(model)._built().dtype
     samples: np.ndarray = model._as_input(x, dtype)
     if samples.ndim < 2 or len(samples) == 0:
         raise ValueError(f"x: expected shape (batch, ...), got {samples.shape}")
@@ -400,6 +424,8 @@ def dead_units(model: Any, x: ArrayLike, ax: Axes | None = None) -> Axes:
     ------
     ImportError
         If matplotlib is not installed.
+    TypeError
+        If `model` is no layer, or `x` no array of real numbers.
     ValueError
         If `x` is empty or does not fit the model, or the model has no ReLU.
 

@@ -32,6 +32,7 @@ from fastnn._door.numbers import (
     fraction,
     integer,
     positive,
+    several,
 )
 
 if TYPE_CHECKING:
@@ -386,7 +387,8 @@ def warmup(schedule: Callable[[float], float], steps: int) -> Schedule:
 
 
 def _warmup(t: float, schedule: Callable[[float], float], steps: int) -> float:
-    return schedule(0) * (t / steps) if t < steps else schedule(t - steps)
+    value = any_number("schedule", schedule(max(t - steps, 0)))
+    return value * (t / steps) if t < steps else value
 
 
 def cyclic(
@@ -530,8 +532,8 @@ def piecewise_constant(boundaries: Sequence[int], values: Sequence[float]) -> Sc
     >>> [schedule(step) for step in range(6)]
     [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
     """
-    boundaries = tuple(positive("boundaries", boundary) for boundary in boundaries)
-    values = tuple(any_number("values", value) for value in values)
+    boundaries = tuple(positive("boundaries", step) for step in several("boundaries", boundaries))
+    values = tuple(any_number("values", value) for value in several("values", values))
     if any(a >= b for a, b in pairwise(boundaries)):
         raise ValueError(f"boundaries: expected increasing steps, got {boundaries}")
     if len(values) != len(boundaries) + 1:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from . import layers, losses, models, ops, optim, training
+from . import around, layers, losses, models, ops, optim, training
 from .table import Row
 
 SUBJECTS = {
     "ops": ops, "losses": losses, "layers": layers, "optim": optim, "training": training,
-    "models": models,
+    "models": models, "around": around,
 }  # fmt: skip
 GOOD = [call for subject in SUBJECTS.values() for call in subject.CALLS]
 ROWS = [row for subject in SUBJECTS.values() for row in subject.ROWS]

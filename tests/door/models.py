@@ -40,7 +40,7 @@ PATH = (
     Bad("list", always(["x"]), TypeError, "a str or a path"),
 )
 INPUT_SHAPE = (
-    Bad("text", always("ab"), TypeError, "an integer"),
+    Bad("text", always("ab"), TypeError, "an integer|a tuple"),
     Bad("fractions", always((1.5,)), TypeError, "an integer"),
     Bad("-1", always((-1,)), ValueError, "an integer >= 0"),
     Bad("2**60", always((2**30, 2**30)), ValueError, r"2\*\*60"),

@@ -155,6 +155,13 @@ def boolean(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def several(name: str, value: Any, what: str = "numbers") -> tuple[Any, ...]:
+    """Return the members of a list, whatever they are; TypeError if it is none."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"{name}: expected a list of {what}, got {describe(value)}")
+    return tuple(value)
+
+
 def pair(name: str, value: Any) -> tuple[Any, Any]:
     """Return the two elements of a sequence; TypeError if it is none, or has not two."""
     if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:

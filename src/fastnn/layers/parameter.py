@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 
-from fastnn._door.arrays import expect_shape
+from fastnn._door.arrays import as_array, expect_shape
 from fastnn._door.numbers import boolean, shape as sizes
 from fastnn._kernels.door import as_input
 from fastnn._planning.watched import Watched
@@ -186,7 +186,7 @@ class Parameter(Entry):
         if self._start is not None:
             return self._start
         assert self._init is not None
-        return np.asarray(self._init(self.shape, rng, dtype))
+        return as_array(self._init(self.shape, rng, dtype), self._name)
 
     def place(self, name: str, values: Array, gradient: Array) -> None:
         """Take the arrays for good; there is no gradient yet."""

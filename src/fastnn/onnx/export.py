@@ -160,7 +160,7 @@ def _shapes(model: Layer, given: Any) -> tuple[list[Axis], list[Axis]]:
         free = [_output(model, _longer(shape, i)) is not None for i in range(len(shape))]
     else:
         if isinstance(given, str) or not isinstance(given, Sequence):
-            raise ValueError(f"input_shape: expected a tuple of int or None, got {given!r}")
+            raise TypeError(f"input_shape: expected a tuple of int or None, got {given!r}")
         free = [n is None for n in given]
         shape = tuple(_LENGTH if n is None else positive("input_shape", n) for n in given)
     output = _output(model, shape, refuse=True)
