@@ -10,6 +10,11 @@ from libc.stdint cimport uintptr_t
 from libc.string cimport memset
 
 from fastnn._door.numbers import integer
+from fastnn._processors import quota
+
+cdef extern from "Python.h":
+    void *PyInterpreterState_Get()
+    void *PyInterpreterState_Main()
 
 cdef extern from "memory.h" nogil:
     void *fastnn_allocate(size_t size)
@@ -53,6 +58,10 @@ cdef extern from *:
     int openmp_threads() nogil
     void stay_alone() nogil
     const int has_openmp
+
+if PyInterpreterState_Get() != PyInterpreterState_Main():
+    raise ImportError("fastnn: expected the main interpreter of a process, got a subinterpreter, "
+                      "where a layer in Python could not be called; use threads or processes")
 
 cnp.import_array()
 
@@ -172,7 +181,7 @@ cdef int threads_for(double work, Py_ssize_t meetings) noexcept nogil:
 def _initialise():
     global fastnn_threads
     select_isa(os.environ.get("FASTNN_ISA", ""))
-    fastnn_threads = max(1, processors())
+    fastnn_threads = max(1, int(min(processors(), quota())))
     wanted = os.environ.get("FASTNN_NUM_THREADS")
     if wanted:
         if not wanted.isdecimal() or int(wanted) < 1:
@@ -183,9 +192,16 @@ def _initialise():
 
 _initialise()
 
-# GNU OpenMP's threads do not survive a fork, and its next parallel region would wait for them.
+
+def _after_fork():
+    set_num_threads(1)
+    # whatever the child sets: GNU OpenMP's threads do not survive a fork, and the next parallel
+    # region of the thread that forked would wait for them; other threads get new ones
+    one_thread()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: set_num_threads(1))
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 # Kernels by name ------------------------------------------------------------------------------

@@ -30,6 +30,10 @@ class CarriedState:
         self.states: dict[str, Array] = states or {}
         self._next: dict[str, Array] = {}
 
+    def __copy__(self) -> CarriedState:
+        """Return one with states of its own."""
+        return CarriedState({slot: values.copy() for slot, values in self.states.items()})
+
     def reset(self) -> None:
         """Forget: the next batch begins at zero, with any number of sequences."""
         self.states, self._next = {}, {}

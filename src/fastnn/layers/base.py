@@ -20,6 +20,7 @@ from fastnn._kernels.door import as_input, empty, output
 from fastnn._kernels.program import Program
 from fastnn._planning.builder import BACKWARD, FORWARD, Builder, Value
 from fastnn._planning.memory import aligned_zeros
+from fastnn._planning.moment import state_of_one_moment, without_moment
 from fastnn._planning.schedule import Schedule
 from fastnn._planning.watched import Watched, new_lock
 from fastnn._typing import Array, Rng, Shape
@@ -383,12 +384,23 @@ class Layer(Watched):
     # Copies ----------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out programs and locks, which are made anew: for pickle and copy.deepcopy."""
+        """Return what pickle and copy.deepcopy take: this layer and all inside it at one step."""
+        lock = nullcontext() if self._lock is None else self._built().lock
+        return state_of_one_moment(self, lock, self._pieces)
+
+    def _own_state(self) -> dict[str, Any]:
+        """Leave out programs and locks, which are made anew."""
         made_anew = dict.fromkeys(("_lock", "_container", "_model"))
         return self.__dict__ | made_anew | {"_watchers": ()}
 
+    def _pieces(self) -> Iterator[Layer | Entry]:
+        """Yield what a copy is made of: layers, parameters and buffers."""
+        for _, layer in self._layers():
+            yield layer
+            yield from layer._entries().values()
+
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self.__dict__.update(without_moment(state))
         for entry in self._entries().values():
             if not entry.placed and entry._layer is None:
                 entry._layer = self
@@ -402,14 +414,6 @@ class Layer(Watched):
         result.__dict__.update(own, _model=None, _watchers=())
         for parameter in result._parameters.values():
             parameter._uses += 1
-        return result
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Return a layer with arrays of its own, all of one step."""
-        result = object.__new__(type(self))
-        memo[id(self)] = result
-        with nullcontext() if self._lock is None else self._built().lock:
-            result.__setstate__(copy.deepcopy(self.__getstate__(), memo))
         return result
 
     # Running ---------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import numpy as np
 from fastnn._door.arrays import as_array, expect_shape
 from fastnn._door.numbers import boolean, shape as sizes
 from fastnn._kernels.door import as_input
+from fastnn._planning.moment import known_state
 from fastnn._planning.watched import Watched
 from fastnn._typing import Array
 
@@ -123,6 +124,9 @@ class Entry(Watched):
         return f"{type(self).__name__}({self.name!r}, shape={self.shape})"
 
     def __getstate__(self) -> dict[str, Any]:
+        return known_state(self) or self._own_state()
+
+    def _own_state(self) -> dict[str, Any]:
         return {
             "_name": self._name, "_shape": self._shape, "_layer": self._layer, "_watchers": (),
             "_values": None, "_start": self._start if self._values is None else self._values,
@@ -271,10 +275,10 @@ class Parameter(Entry):
         if self._rows is not None:
             self._rows[0] = -1
 
-    def __getstate__(self) -> dict[str, Any]:
+    def _own_state(self) -> dict[str, Any]:
         # without the gradient; once there are values, the initializer has done its work
         init = self._init if self._values is None and self._start is None else None
-        return super().__getstate__() | {
+        return super()._own_state() | {
             "_init": init, "_sparse": self._sparse, "_trainable": self._trainable,
             "_uses": self._uses, "_gradient": None, "_rows": None, "_used": None,
             "_ready": False, "_forgotten": False,
@@ -303,8 +307,8 @@ class Buffer(Entry):
         start = self._first if self._start is None else self._start
         self._settle(np.full(self.shape, start, dtype))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_first": self._first}
+    def _own_state(self) -> dict[str, Any]:
+        return super()._own_state() | {"_first": self._first}
 
 
 def mark_gradients(parameters: Iterable[Parameter]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from fastnn._door.arrays import as_any, as_list, as_target, describe
 from fastnn._door.numbers import below_1, boolean, choice, did_you_mean, integer, limit, pair
 from fastnn._kernels.update import Taking, UpdateTable, unchanged
+from fastnn._planning.moment import state_of_one_moment, without_moment
 from fastnn._planning.watched import Watched, new_lock
 from fastnn._typing import Array
 from fastnn.optim.state import State
@@ -742,7 +743,16 @@ class Optimizer(Watched):
         return groups, [given["state"][name] for name in self._names]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the lock, the table and whoever watches: for pickle and copies."""
+        """Return what pickle and copy.deepcopy take: states and parameters of one step."""
+        return state_of_one_moment(self, self._lock, self._pieces)
+
+    def _pieces(self) -> list[Any]:
+        """Return itself and the parameters of models; arrays of a user's own are his."""
+        members = (p for group in self._groups for p in group["params"])
+        return [self, *(p for p in members if isinstance(p, Watched))]
+
+    def _own_state(self) -> dict[str, Any]:
+        """Leave out the lock, the table and whoever watches."""
         with self._lock:
             state = {
                 name: getattr(self, name)
@@ -758,7 +768,7 @@ class Optimizer(Watched):
             return state
 
     def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
-        """Return an optimizer with arrays of its own, as they are between two steps."""
+        """Return an optimizer with arrays of its own; those of a user, too, are of one step."""
         result = object.__new__(type(self))
         memo[id(self)] = result
         with self._lock:
@@ -767,7 +777,7 @@ class Optimizer(Watched):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._start()
-        for name, value in state.items():
+        for name, value in without_moment(state).items():
             setattr(self, name, value)
         self._states = tuple(State(own, self._state_dtype) for own in state["_states"])
 

@@ -28,6 +28,11 @@ class Accumulation:
         self.sums = sums or {}
         self.total, self.count = total, count
 
+    def __copy__(self) -> Accumulation:
+        """Return one with sums of its own, of the same parameters."""
+        sums = {parameter: values.copy() for parameter, values in self.sums.items()}
+        return Accumulation(sums, self.total, self.count)
+
     def add(self, parameters: Iterable[Parameter], weight: float) -> None:
         """Add the present gradients with the weight of their batch."""
         for parameter in parameters:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from fastnn._door.numbers import (
 )
 from fastnn._kernels.training_program import TrainingProgram
 from fastnn._planning.carried import CarriedState, State
+from fastnn._planning.moment import state_of_one_moment, without_moment
 from fastnn.distributed.group import group_of
 from fastnn.layers.activation import Sigmoid, Softmax
 from fastnn.layers.base import Layer
@@ -362,26 +363,27 @@ class Trainer:
     # Copies ----------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out plans: for pickle and copy.deepcopy."""
+        """Return what pickle and copy.deepcopy take: model, optimizer and all else of one step."""
+        return state_of_one_moment(self, self._model._built().lock, self._pieces)
+
+    def _pieces(self) -> list[Any]:
+        found = [self, *self._model._pieces()]
+        return found if self._optimizer is None else [*found, self._optimizer]
+
+    def _own_state(self) -> dict[str, Any]:
+        """Leave out plans."""
         return {
             "model": self._model, "loss": self._loss, "optimizer": self._optimizer, "l2": self._l2,
             "l2_on": self._l2_on, "clip_norm": self._clip_norm, "clip_value": self._clip_value,
             "accumulate": self._accumulate, "precision": self._precision,
             "comm": self._comm, "stateful": self._stateful,
-            "sync_batchnorm": self._sync_batchnorm, "_accumulation": self._accumulation,
-            "_carried": self._carried, "_rng": self.rng, "_history": self._history,
+            "sync_batchnorm": self._sync_batchnorm, "_accumulation": copy.copy(self._accumulation),
+            "_carried": copy.copy(self._carried), "_rng": self.rng, "_history": self._history,
             "_stop_training": self._stop_training,
         }  # fmt: skip
 
-    def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
-        """Return a trainer of its own, as it is between two steps."""
-        result = object.__new__(type(self))
-        memo[id(self)] = result
-        with self._model._built().lock:
-            result.__setstate__(copy.deepcopy(self.__getstate__(), memo))
-        return result
-
     def __setstate__(self, state: dict[str, Any]) -> None:
+        state = without_moment(state)
         model, loss, optimizer = (state.pop(name) for name in ("model", "loss", "optimizer"))
         private = {name: state.pop(name) for name in list(state) if name.startswith("_")}
         with warnings.catch_warnings():  # of what has been said when the original was made
