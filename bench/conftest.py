@@ -1,12 +1,8 @@
 """The limits of a benchmark, before it imports any library, unless told otherwise."""
 
 import os
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from limits import HANDICAPS, thread_limits
+from bench.environment import HANDICAPS, thread_limits
 
 for name in HANDICAPS:
     os.environ.pop(name, None)
@@ -16,8 +12,8 @@ for name, value in thread_limits(1).items():
 
 def pytest_terminal_summary(terminalreporter):
     """Say what was measured."""
-    from libraries import describe_libraries
+    from bench.libraries import describe_libraries
 
     terminalreporter.section("libraries")
-    for line in describe_libraries():
-        terminalreporter.line(line)
+    for name, use in describe_libraries().items():
+        terminalreporter.line(f"{name} {use}")

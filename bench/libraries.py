@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 
@@ -14,6 +15,15 @@ OPENBLAS |= dict.fromkeys(("Haswell", "Zen", "Excavator", "Piledriver", "Sandybr
 OPENBLAS |= dict.fromkeys(("Nehalem", "Barcelona", "Penryn", "Core2", "Prescott"), 128)
 TORCH = {"AVX512": 512, "AVX2": 256, "DEFAULT": 128}
 
+# The peers that are other people's programs; times of anything else are our own.
+LIBRARIES = {
+    "numpy": "NumPy", "torch": "PyTorch", "torch.compile": "torch.compile", "jax": "JAX",
+    "onnxruntime": "ONNX Runtime", "sklearn": "scikit-learn", "foreach": "PyTorch, foreach",
+    "fused": "PyTorch, fused", "optax": "optax", "autocast": "PyTorch, autocast",
+    "PackedSequence": "PyTorch, PackedSequence", "torch, padded": "PyTorch, padded",
+    "jax, padded": "JAX, padded",
+    "pytabkit": "pytabkit",
+}  # fmt: skip
 # What a library runs with, and the bits of its registers where they are known.
 Use = tuple[str, int | None]
 
@@ -56,6 +66,19 @@ def torch_use() -> Use:
     return f"{threads(torch.get_num_threads())}, kernels for {capability}", TORCH.get(capability)
 
 
+def compiler_use() -> Use:
+    """Return the threads of PyTorch and the registers that its compiler writes loops for."""
+    import torch
+    from torch._inductor.cpu_vec_isa import pick_vec_isa
+
+    return f"{threads(torch.get_num_threads())}, loops by Inductor", pick_vec_isa().bit_width()
+
+
+def onnxruntime_use() -> Use:
+    """Return the threads that its sessions are given; it picks its kernels (MLAS) by processor."""
+    return f"{threads(os.environ.get('OMP_NUM_THREADS', '?'))}, kernels of MLAS", None
+
+
 def jax_use() -> Use:
     """Return the threads that XLA was given; it compiles for the processor at hand."""
     return f"{threads(os.environ.get('NPROC', '?'))}, kernels by XLA", None
@@ -65,6 +88,8 @@ USES: dict[str, tuple[str, Callable[[], Use]]] = {  # module: distribution, its 
     "fastnn": ("fastnn-cpu", fastnn_use),
     "numpy": ("numpy", numpy_use),
     "torch": ("torch", torch_use),
+    "torch._inductor": ("torch", compiler_use),
+    "onnxruntime": ("onnxruntime", onnxruntime_use),
     "jax": ("jax", jax_use),
     "optax": ("optax", lambda: ("as JAX", None)),
     "sklearn": ("scikit-learn", lambda: ("as NumPy", None)),
@@ -81,18 +106,37 @@ def widest_registers() -> int:
     return 128
 
 
-def describe_libraries() -> list[str]:
-    """Return one line for each library that this process has imported so far.
+def describe_libraries() -> dict[str, str]:
+    """Return version, threads and kernels of each library that this process has imported so far.
 
     A library whose registers are known to be narrower than the processor's is marked.
     """
-    lines, widest = [], widest_registers()
+    found, widest = {}, widest_registers()
     for module, (distribution, use) in USES.items():
         if module in sys.modules:
             what, bits = use()
-            line = f"{module} {version(distribution)}: {what}"
+            line = f"{version(distribution)}, {what}"
             line += f" ({bits} bits)" if bits else ""
             if bits and bits < widest:
                 line += f" -- NOT AT ITS BEST: this processor has registers of {widest} bits"
-            lines.append(line)
-    return lines
+            found[module] = line
+    return found
+
+
+def fastest(times: Mapping[str, float]) -> str:
+    """Return whose time is the least: another library's, if there is any among them."""
+    return min([name for name in times if name in LIBRARIES] or times, key=times.__getitem__)
+
+
+@cache
+def compiles() -> bool:
+    """Return whether torch.compile works here: it needs a C++ compiler."""
+    if not find_spec("torch"):
+        return False
+    import torch
+
+    try:
+        torch.compile(torch.sin)(torch.ones(3))
+    except Exception:  # whatever it is, it does not work
+        return False
+    return True

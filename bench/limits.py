@@ -1,70 +1,101 @@
-"""The environment of a benchmark: limits on threads, and nothing that holds a peer back.
+"""The limits of the machine, measured by loops of our own in C (limits.c).
 
-Every library reads these variables once, so they are set before any is imported.
+Multiply-adds that stay in registers give the operations per second, and a += b over arrays of some
+size the bytes per second of the cache, or of the memory, in which they lie. What the best library
+reaches is no limit.
 """
 
+import ctypes
 import os
 import subprocess
+import tempfile
 import time
-from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
-STATISTICS = Path("/proc/stat")  # Linux; elsewhere processes are not pinned
-# Some machines set these for all programs. They make NumPy's OpenBLAS use the kernels of another
-# processor, whose registers may be half as wide.
-HANDICAPS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+import numpy as np
+
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+TRIES = 40
 
 
-def thread_limits(threads: int) -> dict[str, str]:
-    """Return the environment variables that hold every library to `threads` threads."""
-    names = ("OMP", "OPENBLAS", "MKL", "FASTNN")
-    variables = {f"{name}_NUM_THREADS": str(threads) for name in names}
-    variables["NPROC"] = str(threads)  # the size of XLA's thread pool
-    # OpenBLAS's threads fall asleep after 2^20 cycles and not 2^26, during which whoever is
-    # measured next would have to share a processor with them
-    variables["OPENBLAS_THREAD_TIMEOUT"] = "20"
-    if threads == 1:
-        variables["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
-    return variables
+@cache
+def loops() -> ctypes.CDLL:
+    """Compile limits.c for this processor and load it."""
+    native = "-mcpu=native" if os.uname().machine in ("aarch64", "arm64") else "-march=native"
+    with tempfile.TemporaryDirectory() as folder:
+        library = str(Path(folder, "limits.so"))
+        command = [os.environ.get("CC", "cc"), "-O3", native, "-ffp-contract=fast", "-shared"]
+        command += ["-mprefer-vector-width=512"] if native == "-march=native" else []
+        source = str(Path(__file__).with_name("limits.c"))
+        subprocess.run([*command, "-fPIC", source, "-o", library], check=True)
+        return ctypes.CDLL(library)
 
 
-def run_limited(command: Sequence[str], threads: int, cores: Sequence[int]) -> None:
-    """Run a process of `threads` threads on as many of `cores`, with every peer at its best.
-
-    Raises
-    ------
-    subprocess.CalledProcessError
-        If it fails.
-    """
-    if cores:  # the process that starts next stays on as many cores
-        os.sched_setaffinity(0, cores[:threads])
-    variables = {name: value for name, value in os.environ.items() if name not in HANDICAPS}
-    subprocess.run(command, env=variables | thread_limits(threads), check=True)
+def cache_sizes() -> dict[str, int]:
+    """Return the bytes of each level of data cache, as far as the system tells them (on Linux)."""
+    sizes = {}
+    for folder in sorted(CACHES.glob("index*")):
+        if (folder / "type").read_text().strip() != "Instruction":
+            level = f"L{(folder / 'level').read_text().strip()}"
+            sizes[level] = 1024 * int((folder / "size").read_text().strip().rstrip("K"))
+    return sizes
 
 
-def busy_ticks() -> dict[str, int]:
-    """Return how long all processors ("cpu") and each of them ("cpu0", ...) have worked.
+class Machine:
+    """What this machine can do at best on a number of threads, measured when asked for."""
 
-    Ticks of os.sysconf("SC_CLK_TCK"), among them those that a hypervisor gave to others.
-    """
-    ticks = {}
-    for line in STATISTICS.read_text().splitlines():
-        name, *fields = line.split()
-        if name.startswith("cpu"):
-            user, nice, system, _, _, *interrupts_and_stolen = map(int, fields[:8])
-            ticks[name] = user + nice + system + sum(interrupts_and_stolen)
-    return ticks
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.peak = cache(self.peak)
+        self._bandwidth = cache(self._bandwidth)
 
+    def seconds(self, flops: float, moved: float, dtype: str = "float32") -> float:
+        """Return the time of `flops` operations and then of moving `moved` bytes."""
+        return flops / self.peak(dtype) + moved / self.bandwidth(moved)
 
-def idlest_cores(seconds: float = 0.3) -> list[int]:
-    """Return the cores that this process may use, those first that have least to do.
+    def peak(self, dtype: str) -> float:
+        """Return the operations per second of multiply-adds, all threads together."""
+        run = getattr(loops(), f"multiply_adds_{'float' if dtype == 'float32' else 'double'}")
+        run.restype, run.argtypes = ctypes.c_ssize_t, [ctypes.c_ssize_t, ctypes.c_void_p]
+        outs = [np.array([0.5, 1, 0], dtype) for _ in range(self.threads)]
+        n = 100_000
+        each = run(n, outs[0].ctypes.data)
+        return n * each * self.threads / self._best(lambda out: run(n, out.ctypes.data), outs)
 
-    None of them where the system does not say.
-    """
-    if not STATISTICS.exists():
-        return []
-    before = busy_ticks()
-    time.sleep(seconds)
-    after = busy_ticks()
-    busy = {core: after[f"cpu{core}"] - before[f"cpu{core}"] for core in os.sched_getaffinity(0)}
-    return sorted(busy, key=busy.__getitem__)
+    def bandwidth(self, moved: float) -> float:
+        """Return bytes per second of a += b, over arrays as large as the work that moves `moved`.
+
+        Small work stays in a cache, and its bandwidth is that cache's.
+        """
+        power = round(np.log2(max(moved, 1 << 14)))  # a size between two is as good as either
+        return self._bandwidth(1 << power)
+
+    def _bandwidth(self, size: int) -> float:
+        length = size // (8 * self.threads)
+        # ones, since zeros that were never written share one page of memory
+        pairs = [np.ones((2, length), np.float32) for _ in range(self.threads)]
+        n = max(2, (1 << 23) // length)
+        run = loops().add
+        run.restype, run.argtypes = None, 2 * [ctypes.c_ssize_t] + 2 * [ctypes.c_void_p]
+        best = self._best(lambda pair: run(n, length, *(a.ctypes.data for a in pair)), pairs)
+        return 12 * length * n * self.threads / best
+
+    def _best(self, call, arguments: list) -> float:
+        """Return the least seconds in which all threads make their call at once."""
+        with ThreadPoolExecutor(self.threads) as pool:
+            times = []
+            for _ in range(TRIES):
+                start = time.perf_counter()
+                list(pool.map(call, arguments))
+                times.append(time.perf_counter() - start)
+        return min(times)
+
+    def describe(self) -> dict[str, float]:
+        """Return the limits: operations per second, and bytes per second of each level."""
+        sizes = cache_sizes()
+        levels = {level: self.bandwidth(size / 2) for level, size in sizes.items()}
+        memory = self.bandwidth(8 * max(sizes.values(), default=1 << 24))
+        peaks = {dtype: self.peak(dtype) for dtype in ("float32", "float64")}
+        return peaks | levels | {"memory": memory}

@@ -83,6 +83,9 @@ STEPS = (
     Network((1024, 1024, 1024, 1024), 1024, targets={1: 1.1, 2: 1.1}),
 )
 
+# Of square layers, from what is all call to what is all arithmetic
+WIDTHS = tuple(Network((1 << power,) * 4, 64) for power in range(2, 12))
+
 # Whole epochs under one jit are the strongest rival of `fit`; targets as above.
 EPOCHS = (
     Network((4, 64, 64, 2), 32, targets={1: 3, 2: 3}),

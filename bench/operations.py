@@ -58,19 +58,6 @@ def products(batch: int, ins: int, outs: int, dtype: str = "float32") -> dict[st
     return calls
 
 
-def large_products(dtype: str, n: int) -> list[Callable[[], object]]:
-    """Return the product of two n x n matrices by every library."""
-    calls = list(products(n, n, n, dtype)["dy·W"].values())
-    if find_spec("jax"):
-        import jax
-
-        jax.config.update("jax_enable_x64", True)
-        matrix = jax.device_put(_normal(n, n, dtype=dtype))
-        matmul = jax.jit(jax.numpy.matmul)
-        calls.append(lambda: matmul(matrix, matrix).block_until_ready())
-    return calls
-
-
 def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> Calls:
     calls: Calls = {}
     if HAS_FASTNN:
@@ -106,7 +93,40 @@ def activation(name: str, rows: int, columns: int) -> dict[str, Calls]:
 
         arrays = map(torch.from_numpy, (x, dy, saved, np.empty_like(x)))
         forward["torch"], backward["torch"] = TORCH_ACTIVATIONS[name](torch, *arrays)
+    if name in NUMPY_ACTIVATIONS:
+        forward["numpy"] = partial(NUMPY_ACTIVATIONS[name], x, np.empty_like(x))
+    if find_spec("jax"):
+        import jax
+
+        function = getattr(jax.nn, name, None)
+        if function:
+            options = {"approximate": False} if name == "gelu" else {}
+            compiled, given = jax.jit(partial(function, **options)), jax.device_put(x)
+            forward["jax"] = lambda: compiled(given).block_until_ready()
     return {f"{name}_forward": forward, f"{name}_backward": backward}
+
+
+def _numpy_sigmoid(x: np.ndarray, out: np.ndarray) -> np.ndarray:
+    np.negative(x, out=out)
+    np.exp(out, out=out)
+    out += 1
+    return np.reciprocal(out, out=out)
+
+
+def _numpy_softmax(x: np.ndarray, out: np.ndarray) -> np.ndarray:
+    np.subtract(x, x.max(axis=1, keepdims=True), out=out)
+    np.exp(out, out=out)
+    out /= out.sum(axis=1, keepdims=True)
+    return out
+
+
+# What NumPy has loops of its own for, tanh and exp among them
+NUMPY_ACTIVATIONS = {
+    "relu": lambda x, out: np.maximum(x, 0, out=out),
+    "tanh": lambda x, out: np.tanh(x, out=out),
+    "sigmoid": _numpy_sigmoid,
+    "softmax": _numpy_softmax,
+}
 
 
 # PyTorch's own kernels, the ones that its autograd calls. An activation without a row here is

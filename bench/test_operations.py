@@ -3,7 +3,8 @@
 from importlib.util import find_spec
 
 import pytest
-from operations import (
+
+from bench.operations import (
     PLANES,
     PRODUCT_FORMS,
     PRODUCTS,

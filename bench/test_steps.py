@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from networks import DIGITS, STEPS
-from peers import available, check_agreement
+
+from bench.networks import DIGITS, STEPS
+from bench.peers import Reference, ScikitLearn, available, check_agreement
 
 
-@pytest.mark.parametrize("make", available(), ids=lambda make: make.name)
+@pytest.mark.parametrize("make", available(Reference), ids=lambda make: make.name)
 @pytest.mark.parametrize("network", STEPS, ids=str)
 def test_step(benchmark, network, make):
     benchmark.group = f"step of {network}"
@@ -15,7 +16,7 @@ def test_step(benchmark, network, make):
     assert np.isfinite(benchmark(peer.run, x, y, 1))
 
 
-@pytest.mark.parametrize("make", available(steps=False), ids=lambda make: make.name)
+@pytest.mark.parametrize("make", available(Reference, ScikitLearn), ids=lambda make: make.name)
 def test_epoch(benchmark, make):
     benchmark.group = f"epoch of {DIGITS}, 57 minibatches"
     peer = make(DIGITS, DIGITS.initial_weights())

