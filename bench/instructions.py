@@ -22,6 +22,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from bench.libraries import compiler
+
 STORED = Path(__file__).with_suffix(".json")
 # Functions in which instructions count, none of which calls another: a run, a frozen run, and the
 # kernel that is called without one
@@ -107,15 +109,6 @@ def count() -> dict[str, int]:
     return found
 
 
-def compiler() -> str:
-    """Return what has compiled the kernels, as their file tells it."""
-    from fastnn._kernels import core
-
-    marks = rb"(GCC): \([^)]*\) ([\d.]+)|(clang) version ([\d.]+)"
-    found = re.findall(marks, Path(core.__file__).read_bytes())
-    return b", ".join(sorted({b" ".join(filter(None, mark)) for mark in found})).decode()
-
-
 def main() -> None:
     """Count, and compare or store."""
     parser = argparse.ArgumentParser("python -m bench.instructions", description=__doc__)
@@ -129,20 +122,27 @@ def main() -> None:
         print("instructions: not counted, for want of valgrind on an x86-64 processor")
         return
     stored = json.loads(STORED.read_text())
-    if not options.store and stored["compiler"] != compiler():
-        print(f"instructions: not compared, stored for {stored['compiler']}, here {compiler()}")
+    from fastnn._kernels import core
+
+    used = compiler(core.__file__)
+    if not options.store and stored["compiler"] != used:
+        print(f"instructions: not compared, stored for {stored['compiler']}, here {used}")
         return
     found = count()
     if options.store:
-        text = json.dumps({"compiler": compiler(), "instructions": found}, indent=1)
+        text = json.dumps({"compiler": used, "instructions": found}, indent=1)
         STORED.write_text(text + "\n")
-    more = []
+    more, less = [], []
     for name, number in found.items():
         before = stored["instructions"].get(name)
         change = f"{number / before - 1:+.1%}" if before else "new"
         print(f"{name:32}{number:>12,}{change:>9}")
         if not before or number > ALLOWED * before:
             more.append(name)
+        elif number < before / ALLOWED:
+            less.append(name)
+    if less and not options.store:
+        print(f"To hold what was gained ({'; '.join(less)}): python -m bench.instructions --store")
     if more and not options.store:
         sys.exit(
             f"instructions: {'; '.join(more)}: more than {ALLOWED - 1:.0%} above the number in "

@@ -1,11 +1,13 @@
 """Which libraries were measured: version, threads, and the kernels that they used."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 
@@ -33,13 +35,21 @@ def threads(count: object) -> str:
     return f"{count} thread{'' if str(count) == '1' else 's'}"
 
 
+def compiler(path: str) -> str:
+    """Return what has compiled a library, as its file tells it."""
+    marks = rb"(GCC): \([^)]*\) ([\d.]+)|(clang) version ([\d.]+)"
+    found = re.findall(marks, Path(path).read_bytes())
+    return b", ".join(sorted({b" ".join(filter(None, mark)) for mark in found})).decode()
+
+
 def fastnn_use() -> Use:
     """Return threads and instruction set."""
     import fastnn
     from fastnn._kernels import core
 
     bits = 8 * core.vector_bytes()
-    return f"{threads(fastnn.get_num_threads())}, kernels for {core.isa()}", bits
+    kernels = f"kernels for {core.isa()} by {compiler(core.__file__)}"
+    return f"{threads(fastnn.get_num_threads())}, {kernels}", bits
 
 
 def numpy_use() -> Use:

@@ -161,7 +161,7 @@ def equal(results: Results) -> str:
                     cases.append(f"{row['case']} ({quotient(other[1])}, {LIBRARIES[other[0]]})")
             if cases:
                 on = "" if threads == "1" else f", {threads} threads"
-                lines.append(f"- {found['title']}{on}: {'; '.join(cases)}.")
+                lines.append(f"- {found['title'].split(':')[0]}{on}: {'; '.join(cases)}.")
     return "\n".join(lines or ["Nowhere."]) + "\n"
 
 

@@ -245,9 +245,7 @@ def torch_step(weights: Weights, x, h, c) -> Contender:
 
     torch.set_num_threads(THREADS)
     cell = torch.nn.LSTMCell(UNITS, UNITS)
-    cell.load_state_dict(
-        {k.removesuffix("_l0"): torch.from_numpy(v) for k, v in weights.items()}
-    )
+    cell.load_state_dict({k.removesuffix("_l0"): torch.from_numpy(v) for k, v in weights.items()})
     x, h, c = map(torch.from_numpy, (x, h, c))
 
     @torch.inference_mode()

@@ -35,7 +35,6 @@ RULES = {  # name: arguments that mean the same to all libraries
     if hasattr(getattr(optim, name), "step") and name != "Optimizer"
 }
 WHOLE_ARRAYS = ("LAMB",)  # takes more than one pass, for it needs the norms of whole arrays
-NEAREST = {"LAMB": "AdamW"}  # what PyTorch has in its place
 STATE_TARGETS = {"bfloat16": 1.3, "int8": 1.5}  # gain where memory is the limit
 # XLA compiles every array on its own: minutes for ten thousand
 TOO_MANY_FOR_XLA = 2000
@@ -219,20 +218,18 @@ def torch_optimizers(run: Run) -> Iterator[Record]:
     import torch
 
     for arrays in run.some(ARRAYS, 1):
-        for rule in run.some(RULES):
-            twin = rule if hasattr(torch.optim, rule) else NEAREST.get(rule)
-            if twin is None:
+        for rule in run.some(reversed(RULES)):
+            if not hasattr(torch.optim, rule):
                 continue
-            forms = inspect.signature(getattr(torch.optim, twin)).parameters
+            forms = inspect.signature(getattr(torch.optim, rule)).parameters
             makers = {
                 "fastnn": partial(adapter_step, rule, arrays),
                 "fastnn.optim": partial(tensors_step, rule, arrays),
             }
             makers |= {
-                form: partial(torch_step, twin, arrays, form)
+                form: partial(torch_step, rule, arrays, form)
                 for form in ("foreach", "fused")
                 if form in forms
             }
             times = run.times({name: waiting(make()) for name, make in makers.items()})
-            title = rule if twin == rule else f"{rule} (PyTorch: {twin})"
-            yield record(f"{title}, {WORDS[arrays]}", times)
+            yield record(f"{rule}, {WORDS[arrays]}", times)

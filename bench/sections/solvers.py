@@ -36,9 +36,7 @@ def lbfgs_runs(name: str, dtype: str) -> dict:
             fastnn.Linear(x.shape[1], 100), fastnn.ReLU(), fastnn.Linear(100, outputs),
             dtype=dtype, rng=0,
         )  # fmt: skip
-        fastnn.solvers.lbfgs(
-            model, loss, x, target, l2=1 / len(x), max_iter=ITERATIONS, tol=0
-        )
+        fastnn.solvers.lbfgs(model, loss, x, target, l2=1 / len(x), max_iter=ITERATIONS, tol=0)
 
     def sklearn() -> None:
         with warnings.catch_warnings(action="ignore"):

