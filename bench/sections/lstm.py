@@ -155,6 +155,7 @@ def ragged(run: Run) -> Iterator[Record]:
         weights = lstm_weights(features, hidden)
         lengths = np.random.default_rng(0).integers(1, steps, batch, endpoint=True)
         lengths[0] = steps
+        lengths = np.sort(lengths)[::-1].copy()  # as a PackedSequence likes them best
         counts = np.arange(steps) < lengths[:, None]
         x = normal(batch, steps, features) * counts[..., None]
         dy = normal(batch, steps, hidden) * counts[..., None]
@@ -192,7 +193,7 @@ def packed(layer, x, dy, lengths) -> Contender:
     given = torch.from_numpy(lengths)
 
     def call():
-        y, _ = pad_packed_sequence(layer(pack_padded_sequence(tx, given, enforce_sorted=False))[0])
+        y, _ = pad_packed_sequence(layer(pack_padded_sequence(tx, given))[0])
         return y, *torch.autograd.grad(y, inputs, tdy)
 
     def results():
