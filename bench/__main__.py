@@ -42,23 +42,26 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def measure(options: argparse.Namespace) -> dict:
+def measure(options: argparse.Namespace) -> None:
     """Measure in this process, whose libraries are already limited to some threads."""
     (threads,) = options.threads
     run = Run(threads, options.rounds, options.quick)
     limits = run.machine.describe()
     print("limits, 1e9/s:", *(f"{name} {value / 1e9:.0f}" for name, value in limits.items()))
-    sections = {name: SECTIONS[name].run(run) for name in options.sections}
-    libraries = describe_libraries()
+    sections = {}
+    for name in options.sections:
+        sections[name] = SECTIONS[name].run(run)
+        libraries = describe_libraries()
+        part = {"limits": limits, "libraries": libraries, "sections": sections}
+        options.worker.write_text(json.dumps(part))
     print("", *(f"{name} {use}" for name, use in libraries.items()), sep="\n")
-    return {"limits": limits, "libraries": libraries, "sections": sections}
 
 
 def main() -> None:
     """Run one process for each number of threads, limited before it imports anything."""
     options = parse()
     if options.worker:
-        options.worker.write_text(json.dumps(measure(options)))
+        measure(options)
         return
     path = report.STORED if options.publish else options.output / "results.json"
     results = report.read(path)
@@ -72,11 +75,17 @@ def main() -> None:
             command = [sys.executable, "-m", "bench", *sections, "--worker", str(part)]
             command += ["--threads", str(count), "--rounds", str(options.rounds)]
             command += ["--quick"] if options.quick else []
-            run_limited(command, count, cores)
-            report.add(results, count, json.loads(part.read_text()))
-        results["machine"] = describe_machine()
-        report.write(results, path)  # each number of threads, should the next be interrupted
-    report.publish(results) if options.publish else report.report(results, options.output)
+            try:
+                run_limited(command, count, cores)
+            finally:  # sections that were finished count, should one fail or be interrupted
+                if part.is_file():
+                    report.add(results, count, json.loads(part.read_text()))
+                    results["machine"] = describe_machine()
+                    report.write(results, path)
+    if options.publish:
+        report.publish(results)
+    else:
+        report.report(results, options.output, SECTIONS)
 
 
 if __name__ == "__main__":

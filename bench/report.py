@@ -7,7 +7,7 @@ the pages to the results that are stored.
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from bench.libraries import LIBRARIES, fastest
@@ -209,17 +209,16 @@ def publish(results: Results) -> None:
     pictures.step_time(results, ROOT / "docs" / "step_time.png")
 
 
-def report(results: Results, folder: Path) -> None:
-    """Write a report of everything that was measured, with its picture."""
+def report(results: Results, folder: Path, order: Iterable[str]) -> None:
+    """Write a report of all sections that were measured, in some order, with the picture."""
     from bench import pictures
 
     parts = ["# fastnn beside others\n", ratios(results)]
     if pictures.step_time(results, folder / "step_time.png"):
         parts.append("![Time of a training step against the width of its layers](step_time.png)\n")
-    names = dict.fromkeys(n for part in results["threads"].values() for n in part["sections"])
-    for name in names:
-        found = section(results, name) or section(results, name, 2)
-        parts += [f"## {found['title']}\n", table(results, name)]
+    for name in order:
+        if found := section(results, name) or section(results, name, 2):
+            parts += [f"## {found['title']}\n", table(results, name)]
     parts += ["## Where others are as fast\n", equal(results)]
     parts += ["## Machine\n", machine(results)]
     (folder / "report.md").write_text("\n".join(parts), "utf-8")
