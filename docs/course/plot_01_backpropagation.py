@@ -12,16 +12,15 @@ NumPy, and compared with what fastnn computes.
     O = H W_2^\top + \mathbf 1 b_2^\top, \\
     L &= -\frac1n \sum_{i=1}^n \log P_{i, y_i} \quad\text{with}\quad
     P_{ij} = \frac{e^{O_{ij}}}{\sum_k e^{O_{ik}}}, \\
-    s &= \frac\lambda2 \left(\lVert W_1 \rVert_F^2 + \lVert W_2 \rVert_F^2\right), \qquad J = L + s .
+    s &= \frac\lambda2 \left(\lVert W_1 \rVert_F^2 + \lVert W_2 \rVert_F^2\right), \quad J = L + s .
 
 :math:`\varphi` acts on every element; it is the ReLU here. Weights are (outputs, inputs), as in
 PyTorch.
 
 **Backward.** Write :math:`\bar A` for :math:`\partial J / \partial A`, which has the shape of
 :math:`A`, and :math:`\langle A, B \rangle = \sum_{ij} A_{ij} B_{ij}`. A small change of :math:`O`
-changes the objective by :math:`dJ = \langle \bar O, dO \rangle`. Put in
-:math:`dO = dH\, W_2^\top + H\, dW_2^\top + \mathbf 1\, db_2^\top`, and move the factors to the other
-side of the product:
+changes the objective by :math:`dJ = \langle \bar O, dO \rangle`. Put in :math:`dO = dH\, W_2^\top
++ H\, dW_2^\top + \mathbf 1\, db_2^\top`, and move the factors to the other side of the product:
 
 .. math::
     \langle \bar O, dH\, W_2^\top \rangle = \langle \bar O W_2, dH \rangle, \qquad
@@ -139,8 +138,8 @@ assert report.ok
 # The computational graph
 # -----------------------
 # Every value is a node. Forward, each one is computed from those that point to it; backward, the
-# gradients go the same ways in the opposite direction (orange: what arrives at the arrow's beginning),
-# and where two of them meet, as at :math:`W_1`, they are added.
+# gradients go the same ways in the opposite direction (orange: what arrives at the arrow's
+# beginning), and where two of them meet, as at :math:`W_1`, they are added.
 
 BLUE, GREEN, ORANGE = "#0072B2", "#009E73", "#D55E00"
 nodes = {  # name: place and colour
@@ -164,35 +163,36 @@ for (start, end), label in edges.items():
     ax.annotate("", (x1, y1), (x0, y0), arrowprops=arrow | {"connectionstyle": f"arc3,rad={bend}"})
     if label:
         place = ((x0 + x1) / 2, (y0 + y1) / 2 - bend * (x1 - x0) / 2)
-        level, upright = y0 == y1, x0 == x1
-        offset = (0, 5) if level else (6, 0) if upright else (8, -9)
+        align = {"ha": "center", "va": "bottom"} if y0 == y1 else {"ha": "left", "va": "center"}
+        offset = (0, 5) if y0 == y1 else (6, 0) if x0 == x1 else (8, -9)
         ax.annotate(label, place, offset, textcoords="offset points", color=ORANGE, fontsize=12,
-                    ha="center" if level else "left", va="bottom" if level else "center")  # fmt: skip
+                    **align)  # fmt: skip
 for name, (x, y_, color) in nodes.items():
     ax.text(x, y_, f"${name}$", color="white", fontsize=14, ha="center", va="center",
             bbox={"boxstyle": "circle,pad=0.35", "color": color})  # fmt: skip
-ax.set(xlim=(-0.4, 7.9), ylim=(-0.75, 2.35), title="values along the arrows, gradients against them")
+ax.set(xlim=(-0.4, 7.9), ylim=(-0.75, 2.35))
+ax.set_title("values along the arrows, gradients against them")
 ax.axis("off")
 plt.show()
 
 # %%
-# fastnn plans the same graph as a list of kernel calls; that the ReLU works in place, where its input
-# was, is because :math:`Z` is not needed again.
+# fastnn plans the same graph as a list of kernel calls; that the ReLU works in place, where its
+# input was, is because :math:`Z` is not needed again.
 
 print(model.graph())
 
 # %%
 # The memory of a training step
 # -----------------------------
-# Prediction can forget each layer's output as soon as the next one is computed. Training cannot: the
-# backward pass begins at the last layer and needs the input of every layer, so all of them are kept
-# until it comes by. With :math:`D` hidden layers of :math:`h` units, a batch of :math:`n` samples
-# of :math:`d` numbers takes, with 4 bytes for a number,
+# Prediction can forget each layer's output as soon as the next one is computed. Training cannot:
+# the backward pass begins at the last layer and needs the input of every layer, so all of them are
+# kept until it comes by. With :math:`D` hidden layers of :math:`h` units, a batch of :math:`n`
+# samples of :math:`d` numbers takes, with 4 bytes for a number,
 #
 # .. math:: \text{bytes kept} = 4\, n\, (d + D h),
 #
-# in proportion to the batch *and* to the depth, while the parameters do not depend on the batch at all.
-# :meth:`Layer.summary <fastnn.layers.Layer.summary>` prints it:
+# in proportion to the batch *and* to the depth, while the parameters do not depend on the batch at
+# all. :meth:`Layer.summary <fastnn.layers.Layer.summary>` prints it:
 
 
 def network(depth, width=256, features=64):
@@ -215,10 +215,10 @@ for depth in 1, 2, 8:
         assert expected in network(depth).summary(batch_size=batch)
 
 # %%
-# The linear layers keep nothing of their own: their inputs are the outputs of the layers before, which
-# stand in the lines above them. From a batch of 60 samples (one hidden layer) to 242 (sixteen) on, the
-# intermediate values outweigh the parameters (dots). A network that does not fit into memory takes
-# smaller batches and adds up their gradients: ``Trainer(..., accumulate=4)``.
+# The linear layers keep nothing of their own: their inputs are the outputs of the layers before,
+# which stand in the lines above them. From a batch of 60 samples (one hidden layer) to 242
+# (sixteen) on, the intermediate values outweigh the parameters (dots). A network that does not fit
+# into memory takes smaller batches and adds up their gradients: ``Trainer(..., accumulate=4)``.
 
 figure, ax = plt.subplots(figsize=(6.4, 4))
 batches = 2.0 ** np.arange(0, 14)

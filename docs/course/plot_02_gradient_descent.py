@@ -17,21 +17,21 @@ Among all steps of one length the middle term is smallest for :math:`p` opposite
     f(x - \eta \nabla f(x)) \le f(x) - \eta \left(1 - \frac{\eta\beta}2\right)
     \lVert \nabla f(x) \rVert^2 .
 
-The loss falls for every :math:`0 < \eta < 2 / \beta`. The bound is lowest at :math:`\eta = 1 / \beta`,
-which gains at least :math:`\lVert \nabla f(x) \rVert^2 / (2\beta)` in a single step.
+The loss falls for every :math:`0 < \eta < 2 / \beta`. The bound is lowest at :math:`\eta = 1 /
+\beta`, which gains at least :math:`\lVert \nabla f(x) \rVert^2 / (2\beta)` in a single step.
 
 **The quadratic tells the rest.** Near a minimum :math:`f(x) \approx \tfrac12 x^\top A x` with the
-Hessian :math:`A`. A step is :math:`x \leftarrow (I - \eta A) x`, so the component of :math:`x` along
-the eigenvector of eigenvalue :math:`\lambda_i` is multiplied by
+Hessian :math:`A`. A step is :math:`x \leftarrow (I - \eta A) x`, so the component of :math:`x`
+along the eigenvector of eigenvalue :math:`\lambda_i` is multiplied by
 
 .. math:: 1 - \eta \lambda_i
 
-each time, independently of all others. Three cases for the largest eigenvalue,
-:math:`\beta = \lambda_{max}`: below :math:`1 / \beta` its component shrinks and keeps its sign; between
-:math:`1 / \beta` and :math:`2 / \beta` it changes sign each time, the zig-zag; beyond, it grows without
+each time, independently of all others. Three cases for the largest eigenvalue, :math:`\beta =
+\lambda_{max}`: below :math:`1 / \beta` its component shrinks and keeps its sign; between :math:`1
+/ \beta` and :math:`2 / \beta` it changes sign each time, the zig-zag; beyond, it grows without
 bound. Meanwhile the smallest one crawls by :math:`1 - \eta \lambda_{min} > 1 - 2 / \kappa`, where
-:math:`\kappa = \lambda_{max} / \lambda_{min}` is the condition number. The best constant rate balances
-both ends:
+:math:`\kappa = \lambda_{max} / \lambda_{min}` is the condition number. The best constant rate
+balances both ends:
 
 .. math::
     \eta = \frac2{\lambda_{max} + \lambda_{min}} \quad\Rightarrow\quad
@@ -40,13 +40,15 @@ both ends:
 *Sources.* Bubeck, "Convex optimization: algorithms and complexity" (2015), section 3.2; LeCun,
 Bottou, Orr and Müller, "Efficient BackProp" (1998), section 5.1; LeCun, Simard and Pearlmutter,
 "Automatic learning rate maximization by on-line estimation of the Hessian's eigenvectors" (1992);
-Cohen et al., "Gradient descent on neural networks typically occurs at the edge of stability" (2021).
+Cohen et al., "Gradient descent on neural networks typically occurs at the edge of stability"
+(2021).
 """
 
 # %%
 # Four rates in one valley
 # ------------------------
-# The valley has :math:`\lambda_{max} = 20` and :math:`\lambda_{min} = 1`, so :math:`1 / \beta = 0.05`.
+# The valley has :math:`\lambda_{max} = 20` and :math:`\lambda_{min} = 1`, so :math:`1 / \beta =
+# 0.05`.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -94,9 +96,9 @@ figure.supylabel("of the largest, λ = 20")
 plt.show()
 
 # %%
-# What the algebra says is what happens: every component follows :math:`(1 - \eta \lambda_i)^t`, the step
-# of :math:`1 / \beta` removes the steep one at once, and no rate beats :math:`2 / (\lambda_{max} +
-# \lambda_{min})`.
+# What the algebra says is what happens: every component follows :math:`(1 - \eta \lambda_i)^t`,
+# the step of :math:`1 / \beta` removes the steep one at once, and no rate beats :math:`2 /
+# (\lambda_{max} + \lambda_{min})`.
 
 steps = np.arange(26)[:, np.newaxis]
 for factor, path in zip((0.5, 1, 1.9, 2.05), paths.values(), strict=True):
@@ -113,9 +115,9 @@ assert abs(best - 2 / 21) < 1e-3
 # %%
 # Taylor's bound, and where it is lowest
 # --------------------------------------
-# Along the gradient the loss lies under a parabola with curvature :math:`\beta`. Its lowest point is at
-# :math:`1 / \beta`, and it comes back to the present loss at :math:`2 / \beta`. How much better one
-# could do depends on how steep the loss really is in the gradient's direction.
+# Along the gradient the loss lies under a parabola with curvature :math:`\beta`. Its lowest point
+# is at :math:`1 / \beta`, and it comes back to the present loss at :math:`2 / \beta`. How much
+# better one could do depends on how steep the loss really is in the gradient's direction.
 
 x = np.array([-4.0, 0.12])
 gradient = A @ x
@@ -139,13 +141,14 @@ plt.show()
 # %%
 # The curvature of a network: power iteration
 # -------------------------------------------
-# A network's Hessian is not at hand, but its product with a vector is: a difference of two gradients,
+# A network's Hessian is not at hand, but its product with a vector is: a difference of two
+# gradients,
 #
 # .. math::
 #     Hv \approx \frac{\nabla f(\theta + \epsilon v) - \nabla f(\theta - \epsilon v)}{2 \epsilon} .
 #
-# Repeat :math:`v \leftarrow Hv / \lVert Hv \rVert`. In the basis of eigenvectors each round multiplies
-# the components by their eigenvalues, so the one of largest magnitude takes over, and
+# Repeat :math:`v \leftarrow Hv / \lVert Hv \rVert`. In the basis of eigenvectors each round
+# multiplies the components by their eigenvalues, so the one of largest magnitude takes over, and
 # :math:`v^\top H v` tends to it. :func:`fastnn.analysis.dominant_eigenvalue` does that; by hand:
 
 rng = np.random.default_rng(0)
@@ -182,10 +185,10 @@ assert abs(suggested * by_fastnn - 1) < 0.01
 # A network is not a quadratic
 # ----------------------------
 # Its curvature changes on the way. :math:`2 / \lambda` at the start is therefore no wall: gradient
-# descent may go faster and still come down, because it moves to where the loss is flatter. And with a
-# small rate the curvature grows until it passes :math:`2 / \eta`, the edge of stability. There the
-# steps along the steepest direction grow too, the loss jumps, and the network lands where the rate is
-# just endured. The loss no longer falls in every step, but it falls.
+# descent may go faster and still come down, because it moves to where the loss is flatter. And
+# with a small rate the curvature grows until it passes :math:`2 / \eta`, the edge of stability.
+# There the steps along the steepest direction grow too, the loss jumps, and the network lands
+# where the rate is just endured. The loss no longer falls in every step, but it falls.
 
 
 def train(lr, steps=600, every=20):
