@@ -73,7 +73,7 @@ for i, (ax, (name, x)) in enumerate(
     smallest, largest = np.linalg.eigvalsh(hessian)
     conditions[name] = largest / smallest
     best = np.linalg.lstsq(x, y, rcond=None)[0]
-    w = best + [-1.5, 1.5]
+    w = best + np.array([-1.5, 1.5])
     optimizer, path = optim.SGD([w], lr=2 / (largest + smallest)), [w.copy()]
     for _ in range(30):
         optimizer.step([2 / len(x) * x.T @ (x @ w - y)])
