@@ -68,7 +68,7 @@ def save(
         A file there is replaced when the new one is complete; see `save_safetensors`.
     model : Layer
         Layers in plain Python are saved by the name of their class and what their
-        :meth:`Layer.config` returns.
+        :meth:`~fastnn.layers.Layer.config` returns.
     preprocessing : Statistics, optional
         What `fastnn.preprocessing` did to the training data; `predict` of the loaded model does it
         to its input. By default the model's own.

@@ -88,7 +88,7 @@ def l1(
     element_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Loss | tuple[float, Array]:
-    """Mean absolute error: ℓ = |pred - target|, with gradient 0 where they are equal.
+    """Mean absolute error: ℓ = abs(pred - target), with gradient 0 where they are equal.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def huber(
     element_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Loss | tuple[float, Array]:
-    """Huber's loss: ℓ = e² / 2 where the error |e| <= delta, else delta (|e| - delta / 2).
+    """Huber's loss: ℓ = e² / 2 where abs(e) <= delta, else delta (abs(e) - delta / 2).
 
     Huber 1964, Robust estimation of a location parameter.
 

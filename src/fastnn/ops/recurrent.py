@@ -64,7 +64,7 @@ def lstm(
 
     Notes
     -----
-    Hochreiter & Schmidhuber 1997, Neural Computation 9(8). :class:`fastnn.LSTM` has a backward
+    Hochreiter & Schmidhuber 1997, Neural Computation 9(8). :class:`~fastnn.layers.LSTM` has a backward
     pass, several layers and directions.
 
     Examples

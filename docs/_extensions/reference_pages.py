@@ -1,0 +1,63 @@
+"""Writes a page of the reference for each public module, from what its `__all__` says."""
+
+import importlib
+import inspect
+from pathlib import Path
+
+# the order in which a reader meets them
+MODULES = [
+    "fastnn", "fastnn.layers", "fastnn.losses", "fastnn.optim", "fastnn.schedules",
+    "fastnn.callbacks", "fastnn.initializers", "fastnn.preprocessing", "fastnn.plot",
+    "fastnn.solvers", "fastnn.analysis", "fastnn.sklearn", "fastnn.torch", "fastnn.onnx",
+    "fastnn.distributed", "fastnn.ops",
+]  # fmt: skip
+
+
+def setup(app):
+    """Connect to Sphinx; `config-inited` is before it looks for pages."""
+    app.connect("config-inited", lambda app, config: write(Path(app.srcdir) / "generated"))
+    app.connect("autodoc-skip-member", is_of_sklearn)
+    return {"parallel_read_safe": True}
+
+
+def write(folder):
+    """Write a page for each module."""
+    (folder / "api").mkdir(parents=True, exist_ok=True)
+    for name in MODULES:
+        replace(folder / f"{name}.rst", page(name))
+
+
+def page(name):
+    """Return the page of a module: its docstring and a table for each kind of thing in it."""
+    module = importlib.import_module(name)
+    own = [key for key in module.__all__ if belongs(module, key)]
+    kinds = {
+        "Classes": [key for key in own if inspect.isclass(getattr(module, key))],
+        "Functions": [key for key in own if inspect.isroutine(getattr(module, key))],
+    }
+    lines = [name, "=" * len(name), "", f".. automodule:: {name}", "", f".. currentmodule:: {name}", ""]
+    for title, keys in kinds.items():
+        if keys:
+            lines += [title, "-" * len(title), "", ".. autosummary::", "   :toctree: api", ""]
+            lines += [f"   {key}" for key in sorted(keys)] + [""]
+    return "\n".join(lines)
+
+
+def is_of_sklearn(app, what, name, thing, skip, options):
+    """Leave out the methods that scikit-learn makes for its own routing of arguments."""
+    return True if name.startswith("set_") and name.endswith("_request") else None
+
+
+def belongs(module, key):
+    """Tell whether the reference has `key` on this module's page: layers are in fastnn too."""
+    from fastnn import layers
+
+    thing = getattr(module, key)
+    is_layer = module.__name__ == "fastnn" and key in layers.__all__
+    return not inspect.ismodule(thing) and not is_layer
+
+
+def replace(path, text):
+    """Write a file unless it says so already: Sphinx reads what is newer again."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
