@@ -35,7 +35,8 @@ def page(name):
         "Classes": [key for key in own if inspect.isclass(getattr(module, key))],
         "Functions": [key for key in own if inspect.isroutine(getattr(module, key))],
     }
-    lines = [name, "=" * len(name), "", f".. automodule:: {name}", "", f".. currentmodule:: {name}", ""]
+    lines = [name, "=" * len(name), ""]
+    lines += [f".. automodule:: {name}", "", f".. currentmodule:: {name}", ""]
     for title, keys in kinds.items():
         if keys:
             lines += [title, "-" * len(title), "", ".. autosummary::", "   :toctree: api", ""]
