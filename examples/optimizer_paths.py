@@ -1,6 +1,6 @@
 """All optimizers on four surfaces: the steps they need, their paths as a PNG and a moving GIF.
 
-    pip install "fastnn-cpu[plot]" && python examples/optimizer_paths.py [--short]
+    pip install ".[plot]" && python examples/optimizer_paths.py [--short]
 
 The gradients are written by hand and the optimizers work on one plain float64 array. Each one takes
 the learning rate of a grid with which it needs the fewest steps without leaving the picture.

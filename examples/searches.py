@@ -1,6 +1,6 @@
 """Search hyper-parameters with threads, a Dask cluster and Optuna: one grid, one answer.
 
-    pip install "fastnn-cpu[sklearn]" distributed optuna && python examples/searches.py [--short]
+    pip install ".[sklearn]" distributed optuna && python examples/searches.py [--short]
 
 The estimators are scikit-learn's to all of them. Threads do without copies of the data, for a fit
 runs without the interpreter's lock most of its time. Dask does the same work on the workers of a

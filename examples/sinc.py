@@ -1,6 +1,6 @@
 """Fit sin(10 x) / 10 x by Adam, L-BFGS and Levenberg-Marquardt: the same network, the same start.
 
-    pip install "fastnn-cpu[plot]" && python examples/sinc.py [--short]
+    pip install ".[plot]" && python examples/sinc.py [--short]
 
 Twenty thousand points in [-1, 1], a network 1-20-1 with tanh (61 parameters) in float64. Least
 squares with few parameters are what Levenberg-Marquardt is for: each of its steps solves for all

@@ -1,6 +1,6 @@
 """Many small models at once: by threads, by Dask and by Ray, where these are installed.
 
-    pip install "fastnn-cpu[examples]" "dask[distributed]" ray
+    pip install ".[examples]" "dask[distributed]" ray
     python examples/sweep.py [--short]
 
 A fit holds no interpreter lock while it computes, so that threads are enough on one machine: no

@@ -116,4 +116,6 @@ else:  # type checkers read literal lists alone, and the imports
             from importlib.metadata import version
 
             return version("fastnn-cpu")
-        raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
+        from fastnn._hints import missing
+
+        raise missing("fastnn", name)

@@ -1,4 +1,4 @@
-"""Pictures of training, optimizers and networks; needs matplotlib: pip install "fastnn-cpu[plot]".
+"""Pictures of training, optimizers and networks; needs matplotlib: pip install matplotlib.
 
 Every function returns what it has drawn, a matplotlib figure or axes, and shows nothing: call
 ``matplotlib.pyplot.show()`` or ``figure.savefig(path)``. Those with `ax` draw there, and on a new
@@ -462,7 +462,10 @@ def _subplots(rows: int, columns: int, **options: Any) -> tuple[Figure, np.ndarr
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
-        raise ImportError('fastnn.plot needs matplotlib: pip install "fastnn-cpu[plot]"') from error
+        raise ImportError(
+            "fastnn.plot needs matplotlib, which is not installed: pip install matplotlib, or "
+            'pip install "fastnn-cpu[plot]"'
+        ) from error
     options = {"figsize": (4.4 * columns, 3.3 * rows), "layout": "constrained"} | options
     with plt.rc_context(STYLE):
         return plt.subplots(rows, columns, squeeze=False, **options)

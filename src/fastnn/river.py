@@ -9,7 +9,10 @@ from typing import Any
 try:
     from river import base as _base
 except ImportError as error:
-    raise ImportError('fastnn.river needs river: pip install "fastnn-cpu[river]"') from error
+    raise ImportError(
+        "fastnn.river needs river, which is not installed: pip install river, or "
+        'pip install "fastnn-cpu[river]"'
+    ) from error
 
 __all__ = ["Classifier", "Regressor"]
 

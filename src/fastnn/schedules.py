@@ -84,7 +84,7 @@ class Schedule:
         Raises
         ------
         ImportError
-            If matplotlib is not installed: ``pip install "fastnn-cpu[plot]"``.
+            If matplotlib is not installed.
         TypeError, ValueError
             If `steps` is not an integer ≥ 1.
 

@@ -1,6 +1,6 @@
 """Training on several processes by MPI: `Trainer(comm=)`, and many models at once.
 
-Needs mpi4py and an MPI: pip install "fastnn-cpu[mpi]".
+Needs mpi4py and an MPI: pip install mpi4py.
 """
 
 from fastnn.distributed.sweep import map_trainers

@@ -57,7 +57,10 @@ def _mpi() -> Any:
     try:
         from mpi4py import MPI
     except ImportError as error:
-        raise ImportError('comm: needs mpi4py: pip install "fastnn-cpu[mpi]"') from error
+        raise ImportError(
+            "comm: needs mpi4py, which is not installed: pip install mpi4py, or "
+            'pip install "fastnn-cpu[mpi]"'
+        ) from error
     return MPI
 
 

@@ -22,6 +22,8 @@ broadcast. All functions raise
   is negative.
 """
 
+from typing import TYPE_CHECKING
+
 from fastnn.losses.functions import *  # noqa: F403
 from fastnn.losses.functions import __all__ as _functions
 from fastnn.losses.penalty import l2_penalty
@@ -31,3 +33,11 @@ __all__ = [*_functions, "l2_penalty"]
 
 def __dir__() -> list[str]:
     return __all__
+
+
+if not TYPE_CHECKING:  # type checkers would believe in any name
+
+    def __getattr__(name):
+        from fastnn._hints import missing
+
+        raise missing(__name__, name)

@@ -6,7 +6,10 @@ It needs the package `onnx`, and nothing else.
 try:
     import onnx as _onnx  # noqa: F401
 except ImportError as error:
-    raise ImportError('fastnn.onnx needs onnx: pip install "fastnn-cpu[onnx]"') from error
+    raise ImportError(
+        "fastnn.onnx needs onnx, which is not installed: pip install onnx, or "
+        'pip install "fastnn-cpu[onnx]"'
+    ) from error
 
 from fastnn.onnx.export import export
 from fastnn.onnx.load import load

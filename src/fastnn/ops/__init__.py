@@ -49,3 +49,8 @@ if not TYPE_CHECKING:  # type checkers read literal lists alone, and the imports
 
     def __dir__():
         return __all__
+
+    def __getattr__(name):
+        from fastnn._hints import missing
+
+        raise missing(__name__, name)

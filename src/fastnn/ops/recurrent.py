@@ -64,8 +64,8 @@ def lstm(
 
     Notes
     -----
-    Hochreiter & Schmidhuber 1997, Neural Computation 9(8). :class:`~fastnn.layers.LSTM` has a backward
-    pass, several layers and directions.
+    Hochreiter & Schmidhuber 1997, Neural Computation 9(8). :class:`~fastnn.layers.LSTM` has a
+    backward pass, several layers and directions.
 
     Examples
     --------

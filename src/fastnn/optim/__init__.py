@@ -4,6 +4,8 @@ Each takes a list of arrays, of a layer's parameters, or of dicts (groups with h
 their own), and changes them in place with one call into C per step.
 """
 
+from typing import TYPE_CHECKING
+
 from fastnn.optim.adagrad import Adagrad
 from fastnn.optim.adam import Adam, AdamW
 from fastnn.optim.base import Optimizer
@@ -31,3 +33,13 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return __all__
+
+
+if not TYPE_CHECKING:  # type checkers would believe in any name
+
+    def __getattr__(name):
+        from fastnn._hints import missing
+
+        raise missing(__name__, name)
+
+    del adagrad, adam, lamb, lion, rmsprop, sgd  # noqa: F821  files, which a typist does not mean

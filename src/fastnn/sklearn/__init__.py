@@ -9,7 +9,8 @@ try:
     import sklearn as _sklearn  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        'fastnn.sklearn needs scikit-learn: pip install "fastnn-cpu[sklearn]"'
+        "fastnn.sklearn needs scikit-learn, which is not installed: pip install scikit-learn, or "
+        'pip install "fastnn-cpu[sklearn]"'
     ) from error
 
 from fastnn.sklearn.lstm_classifier import LSTMClassifier

@@ -84,7 +84,7 @@ class Trainer(evaluation.Trainer):
     comm : mpi4py.MPI.Intracomm, optional
         Processes, *ranks*, that train copies of the model together: a batch is what their batches
         are together. See Notes, and docs/distributed.md. Needs mpi4py:
-        ``pip install "fastnn-cpu[mpi]"``.
+        ``pip install mpi4py``.
     sync_batchnorm : bool
         Whether BatchNorm1d has the statistics of the batches of all ranks, as one process would;
         else each rank has those of its own batch, and running ones are averaged after an epoch.
