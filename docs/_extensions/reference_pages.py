@@ -1,5 +1,6 @@
-"""Writes a page of the reference for each public module, from what its `__all__` says."""
+"""Writes pages: for each public module what its `__all__` says, for each example its source."""
 
+import ast
 import importlib
 import inspect
 from pathlib import Path
@@ -21,10 +22,13 @@ def setup(app):
 
 
 def write(folder):
-    """Write a page for each module."""
+    """Write a page for each module and each example."""
     (folder / "api").mkdir(parents=True, exist_ok=True)
+    (folder / "examples").mkdir(exist_ok=True)
     for name in MODULES:
         replace(folder / f"{name}.rst", page(name))
+    for path in sorted((folder.parents[1] / "examples").glob("*.py")):
+        replace(folder / "examples" / f"{path.stem}.rst", example(path))
 
 
 def page(name):
@@ -42,6 +46,21 @@ def page(name):
             lines += [title, "-" * len(title), "", ".. autosummary::", "   :toctree: api", ""]
             lines += [f"   {key}" for key in sorted(keys)] + [""]
     return "\n".join(lines)
+
+
+def example(path):
+    """Return the page of an example: what it says of itself, and its source."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    lines = text.split("\n")
+    title = lines[0].rstrip(".")
+    return "\n".join(
+        [
+            title, "=" * len(title), "", "::", "",
+            *(f"    {line}".rstrip() for line in lines[2:]),
+            "", f".. literalinclude:: ../../../examples/{path.name}",
+            "   :language: python", f"   :lines: {len(lines) + 2}-", "",
+        ]
+    )  # fmt: skip
 
 
 def is_of_sklearn(app, what, name, thing, skip, options):
