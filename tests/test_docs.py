@@ -1,24 +1,50 @@
-"""The code of the pages in docs/, each page as one program."""
+"""The code of README.md and of the pages in docs/, each page as one program in a fresh folder."""
 
 import re
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parents[1] / "docs"
-# What each page needs.
-PAGES = {
-    "save_and_load.md": (), "pytorch.md": ("torch",), "onnx.md": ("onnx", "onnxruntime", "sklearn"),
-}  # fmt: skip
+ROOT = Path(__file__).parents[1]
+CODE = re.compile(r"```python\n(.*?)```", re.S)
+# what a part of the package imports when it is used
+BEHIND = {"fastnn.plot": "matplotlib", ".plot(": "matplotlib", "fastnn.onnx": "onnx",
+          "fastnn.sklearn": "sklearn", "import plot": "matplotlib"}  # fmt: skip
 
 
+def pages():
+    """Yield the pages that have code."""
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        if CODE.search(path.read_text(encoding="utf-8")):
+            yield path.relative_to(ROOT).as_posix()
+
+
+PAGES = [page for page in pages() if not page.startswith("docs/generated")]
+
+
+@pytest.fixture
+def without_windows(monkeypatch):
+    """Pictures go nowhere, and are closed in the end."""
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.mark.filterwarnings("ignore:.*hasn't converged")
+@pytest.mark.usefixtures("without_windows")
 @pytest.mark.parametrize("page", PAGES)
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch, capsys):
-    for name in PAGES[page]:
-        pytest.importorskip(name)
+    blocks = CODE.findall((ROOT / page).read_text(encoding="utf-8"))
+    code = "\n".join(blocks)
+    needed = set(re.findall(r"^ *(?:import|from) (\w+)", code, re.M)) - {"fastnn"}
+    needed |= {package for part, package in BEHIND.items() if part in code}
+    for name in sorted(needed):
+        if find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.S)
-    assert len(blocks) >= 3
     names = {"__name__": page}
     for block in blocks:
         exec(compile(block, page, "exec"), names)
@@ -52,3 +78,11 @@ def test_every_section_of_the_benchmark_is_on_a_page(monkeypatch):
 def without_layout(text):
     """The text in one line, without the commas before closing parentheses."""
     return re.sub(r"\s+|,(?=\s*\))", "", text)
+
+
+def test_there_are_pages():
+    """No page has lost its code by a slip of the pen."""
+    assert len(PAGES) > 20
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert text.count("```") % 2 == 0, page

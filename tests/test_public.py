@@ -111,22 +111,6 @@ def test_an_unknown_instruction_set_is_named():
     assert "'v9'" in done.stderr
 
 
-PAGES = ["README.md", "docs/sklearn.md", "docs/solvers.md"]
-
-
-@pytest.mark.filterwarnings("ignore:.*hasn't converged")
-@pytest.mark.parametrize("page", PAGES)
-def test_the_code_of_the_pages_runs(page, tmp_path, monkeypatch):
-    pytest.importorskip("sklearn")
-    path = README.parent / page
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.S)
-    assert len(blocks) >= 3
-    names = {}
-    for block in blocks:
-        exec(compile(block, str(path), "exec"), names)
-
-
 def test_threads_are_checked():
     limit = fastnn.get_num_threads()
     for bad, error in ((0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError)):
