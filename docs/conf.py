@@ -57,6 +57,7 @@ html_title = "fastnn"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
+html_sidebars = {"index": [], "quickstart": []}
 html_theme_options = {
     "github_url": "https://github.com/fastnn/fastnn",
     "navbar_align": "left",

@@ -44,8 +44,8 @@ def draw(folder):
             y -= LINE
         y -= LINE
         used += height(lines)
-        if y < 0:
-            raise ValueError("cheat_sheet.md: longer than a page")
+        if y < 0 or len(max(lines, key=len)) > 71:
+            raise ValueError(f"cheat_sheet.md, {title}: expected to fit on the sheet")
     with mpl.rc_context({"pdf.fonttype": 42}):
         path = folder / "generated" / "cheat_sheet.pdf"
         path.parent.mkdir(exist_ok=True)
