@@ -54,6 +54,7 @@ sphinx_gallery_conf = {
 
 html_theme = "pydata_sphinx_theme"
 html_title = "fastnn"
+html_baseurl = "https://fastnn.github.io/fastnn/"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False

@@ -86,3 +86,23 @@ def test_there_are_pages():
     for page in PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")
         assert text.count("```") % 2 == 0, page
+
+
+def test_links_of_the_readme_have_pages():
+    """README.md is read where the site is not, and links to it."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    site = "https://fastnn.github.io/fastnn/"
+    links = re.findall(rf"\({site}(.*?)\.html\)", readme)
+    assert len(links) > 20
+    for link in links:
+        module = link.removeprefix("generated/") if link.startswith("generated/fastnn") else None
+        if module:  # made when the site is built
+            assert find_spec(module), link
+        elif not link.startswith("generated/course"):
+            assert (ROOT / "docs" / f"{link}.md").exists(), link
+
+
+def test_the_cheat_sheet_fits_on_paper():
+    text = (ROOT / "docs" / "cheat_sheet.md").read_text(encoding="utf-8")
+    lines = [line for code in CODE.findall(text) for line in code.split("\n")]
+    assert max(map(len, lines)) <= 71
