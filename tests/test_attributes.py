@@ -86,6 +86,11 @@ OBJECTS = {
         lambda: callbacks.ModelCheckpoint("file"),
         MONITOR | KEPT | {"path": ("other", 3), "save_best_only": (True, 1)}, {"monitors"},
     ),
+    callbacks.Norms: (
+        callbacks.Norms,
+        KEPT | {"every": (2, 0), "steps": ([1], None), "parameters": ({"w": [1.0]}, None),
+                "gradients": ({"w": [1.0]}, None)}, set(),
+    ),
     callbacks.CSVLogger: (
         lambda: callbacks.CSVLogger("file"), KEPT | {"path": ("other", 3), "append": (True, 1)},
         set(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import nan
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +70,15 @@ class History:
                 value = real(f"logs[{name!r}]", value)
             self.history[name][-1] = value
 
-    def plot(self) -> Figure:
+    def plot(self, quantities: Sequence[str] | None = None, ax: Any = None) -> Figure:
         """Draw the learning curves with :func:`fastnn.plot.learning_curves`.
+
+        Parameters
+        ----------
+        quantities : sequence of str, optional
+            What to draw, such as ["loss"]; all by default.
+        ax : matplotlib.axes.Axes or sequence of them, optional
+            One for each quantity.
 
         Returns
         -------
@@ -86,7 +93,7 @@ class History:
         """
         from fastnn.plot import learning_curves
 
-        return learning_curves(self)
+        return learning_curves(self, quantities, ax)
 
     def __repr__(self) -> str:
         last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self.history.items())
