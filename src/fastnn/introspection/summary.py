@@ -6,9 +6,8 @@ from typing import Any
 
 from fastnn._door.numbers import positive
 from fastnn._kernels.program import Memory, Program, Version
-from fastnn._planning.builder import Value
-from fastnn._planning.schedule import Schedule
-from fastnn.introspection.graph import known_shape, shape_text
+from fastnn.introspection.graph import drawn_shape, kept_bytes, shape_text
+from fastnn.introspection.pictures import Text
 
 
 def summary(layer: Any, batch_size: int = 1, input_shape: tuple[int, ...] | None = None) -> str:
@@ -20,13 +19,15 @@ def summary(layer: Any, batch_size: int = 1, input_shape: tuple[int, ...] | None
     batch_size : int
         For which the bytes are counted.
     input_shape : tuple of int, optional
-        Shape per sample; taken from the first layer or the last call when not given.
+        Shape per sample; taken from the first layer or the last call when not given. Before the
+        first call a number stands in for a free length.
 
     Returns
     -------
     str
         One row for each layer: its name and options, the shape of its output, its parameters, and
         the bytes of what it computes (or gets, in the row of x) that the backward pass reads.
+        Prompts and notebooks show it as it is printed.
 
     Raises
     ------
@@ -34,10 +35,11 @@ def summary(layer: Any, batch_size: int = 1, input_shape: tuple[int, ...] | None
         If the shape is not known or does not fit, or `batch_size` is not positive.
     """
     batch_size = positive("batch_size", batch_size)
-    schedule = layer._schedule(known_shape(layer, input_shape), training=True)
+    shape, note = drawn_shape(layer, input_shape)
+    schedule = layer._schedule(shape, training=True)
     program = Program(schedule, Memory(), Version())
     program.reserve(batch_size)
-    kept = _kept_bytes(schedule, batch_size)
+    kept = kept_bytes(schedule, batch_size)
     header = ("layer", "output", "parameters", "bytes kept for backward")
     rows = [("x", shape_text(schedule.x.shape, batch_size), "", f"{kept.get(None, 0):,}")]
     seen: set[int] = set()
@@ -70,24 +72,9 @@ def summary(layer: Any, batch_size: int = 1, input_shape: tuple[int, ...] | None
         ("program", f"{program.nbytes:,} bytes for a batch of {batch_size}; "
                     f"{len(schedule.operations)} operations in {len(schedule.calls)} calls"),
     ]  # fmt: skip
-    return "\n".join([
+    if note:
+        totals.append(("input", note))
+    return Text("\n".join([
         line(header), rule, *map(line, rows), rule,
         *(f"{title + ':':<19}{text}" for title, text in totals),
-    ])  # fmt: skip
-
-
-def _kept_bytes(schedule: Schedule, batch_size: int) -> dict[str | None, int]:
-    """Return the bytes kept for backward by the scope that computes them; None: the caller's."""
-    maker: dict[Value, str] = {}
-    for op in schedule.operations:
-        for value in op.written:
-            maker.setdefault(value, op.scope)
-    kept: dict[str | None, int] = {}
-    counted = set()
-    for value in schedule.kept_for_backward():
-        place, others = value.storage or value, value.slot and value is not schedule.x
-        if place not in counted and not others:
-            counted.add(place)
-            scope = None if value is schedule.x.root else maker.get(value)
-            kept[scope] = kept.get(scope, 0) + value.row_bytes * batch_size
-    return kept
+    ]))  # fmt: skip

@@ -1,8 +1,8 @@
-"""A model's computational graph as a picture, drawn without any library.
+"""A model's operations as a picture.
 
 Each layer is a band. Its forward operations stand in the first column, to be read downwards, its
 backward operations beside them in the second, upwards, and the gradients of its parameters in the
-third.
+third. Arrows go through lanes beside the columns and between the bands, never under a box.
 """
 
 from __future__ import annotations
@@ -10,104 +10,162 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastnn._planning.builder import BACKWARD, FORWARD, GRADIENT, Operation
+from fastnn.introspection.canvas import COLORS, LANE, Box, Lanes, arrow, box, fitting, legend, page
+from fastnn.introspection.pictures import escape
 
 if TYPE_CHECKING:
     from fastnn.introspection.graph import Graph
 
 __all__ = ["draw"]
 
-WIDTH, HEIGHT = 210, 38  # of a box
-GAP, PADDING = 22, 16  # between boxes, and around them in a band
-LABELS, BETWEEN = 190, 96  # the column of layers, and between the other columns
-COLUMNS = {FORWARD: 0, BACKWARD: 1, GRADIENT: 2}
-COLORS = {FORWARD: "#0072B2", BACKWARD: "#D55E00", GRADIENT: "#009E73"}
+WIDTH, HEIGHT = 214, 38  # of a box
+GAP, PADDING = 22, 14  # between boxes, and around them in a band
+LABELS = 150  # the column of layers
+COLUMN = {FORWARD: 0, BACKWARD: 1, GRADIENT: 2}
 TITLES = {FORWARD: "forward ↓", BACKWARD: "backward ↑", GRADIENT: "parameter gradients"}
 TOP = 100
 
-STYLE = (
-    "text{font-family:Helvetica,Arial,sans-serif;font-size:11px;fill:#222}"
-    ".small{font-size:10px;fill:#555}.title{font-size:13px;font-weight:bold}"
-    ".band{fill:#f6f6f6}.box{fill:#fff;stroke-width:1.5}.pill{fill:#eee;stroke:#777}"
-    ".edge{fill:none;stroke:#555;stroke-width:1.3;marker-end:url(#arrow)}"
-    ".kept{stroke:#bbb;stroke-dasharray:4 3}"
-)
 
+class _Layout:
+    """Where columns, bands and boxes stand; every arrow with the lanes that it takes."""
 
-def escape(text: str) -> str:
-    """Return text as it stands in XML; the standard library's comes with its network client."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.bands = _bands(graph.schedule.operations)
+        self.boxes: dict[Any, Box] = {}
+        self.column: dict[Any, int] = {"x": 0, "y": 0, "dx": 1, "dy": 1}
+        self.tops: list[float] = []  # of bands
+        heights: dict[Any, float] = {}
+        y = float(TOP)
+        for _, stages in self.bands:
+            rows = max(map(len, stages.values()))
+            height = rows * (HEIGHT + GAP) - GAP + 2 * PADDING
+            self.tops.append(y)
+            for stage, operations in stages.items():
+                # backward reads upwards
+                ordered = operations[::-1] if stage == BACKWARD else operations
+                start = y + (height - len(ordered) * (HEIGHT + GAP) + GAP) / 2
+                for i, op in enumerate(ordered):
+                    heights[id(op)] = start + i * (HEIGHT + GAP)
+                    self.column[id(op)] = COLUMN[stage]
+            y += height + GAP
+        self.bottom = y
+        heights |= {"x": TOP - HEIGHT - GAP, "dx": TOP - HEIGHT - GAP, "y": y, "dy": y}
+        self.heights = heights
+        self.order = sorted({(top, self.column[key]) for key, top in heights.items()})
+        beside = Lanes(), Lanes(), Lanes()  # left of the first column, right of the others
+        between = Lanes(), Lanes()  # of the columns
+        self.arrows: list[tuple[Any, Any, tuple[int, ...]]] = []
+        counts = [0, 0, 0, 0, 0]
+        for start, end in self._pairs():
+            a, b = self.column[start], self.column[end]
+            lanes: tuple[int, ...] = ()
+            if a == b:
+                if not self._neighbours(start, end):
+                    lanes = (beside[a].take(heights[start], heights[end]),)
+                    counts[a] = max(counts[a], lanes[0] + 1)
+            else:
+                first, last = min(a, b), max(a, b)
+                passed = range(first, last)
+                lanes = tuple(between[i].take(heights[start], heights[end]) for i in passed)
+                for i, lane in zip(passed, lanes, strict=True):
+                    counts[3 + i] = max(counts[3 + i], lane + 1)
+            self.arrows.append((start, end, lanes))
+        left: float = LABELS + 20 + LANE * counts[0]
+        second = left + WIDTH + 34 + LANE * counts[3]
+        third = second + WIDTH + 34 + LANE * (counts[1] + counts[4])
+        self.lefts, self.inner = (left, second, third), counts[1]
+        self.width = third + WIDTH + 20 + LANE * counts[2]
+        for key, top in heights.items():
+            self.boxes[key] = Box(self.lefts[self.column[key]], top, WIDTH, HEIGHT)
 
+    def _pairs(self) -> list[tuple[Any, Any]]:
+        """Return who passes something to whom."""
+        pairs: list[tuple[Any, Any]] = [
+            (source if isinstance(source, str) else id(source), id(op))
+            for source, op, _ in self.graph.edges
+            if not isinstance(source, str) or source in self.heights
+        ]
+        for slot, writers in self.graph.outputs.items():
+            pairs += [(id(op), slot) for op in writers]
+        return list(dict.fromkeys(pairs))
 
-class Box:
-    """Where an operation, or an array of the caller, stands."""
+    def _neighbours(self, start: Any, end: Any) -> bool:
+        """Return whether nothing stands between two boxes of a column."""
+        low, high = sorted((self.heights[start], self.heights[end]))
+        column = self.column[start]
+        return not any(column == c and low < top < high for top, c in self.order)
 
-    def __init__(self, column: int, y: float) -> None:
-        self.left = LABELS + column * (WIDTH + BETWEEN)
-        self.top, self.column = y, column
+    def points(self, start: Any, end: Any, lanes: tuple[int, ...]) -> list[tuple[float, float]]:
+        """Return the way of an arrow."""
+        a, b = self.boxes[start], self.boxes[end]
+        c, d = self.column[start], self.column[end]
+        down = a.top < b.top
+        if c == d and not lanes:
+            if down:
+                return [(a.middle, a.bottom), (b.middle, b.top)]
+            return [(a.middle, a.top), (b.middle, b.bottom)]
+        if c == d:
+            out = LANE * lanes[0]
+            if c == 0:
+                x = self.lefts[0] - 16 - out
+                return [(a.left, a.level), (x, a.level), (x, b.level), (b.left, b.level)]
+            x = self.lefts[c] + WIDTH + 16 + out
+            return [(a.right, a.level), (x, a.level), (x, b.level), (b.right, b.level)]
+        if abs(c - d) == 1:
+            x = self._between(min(c, d), lanes[0])
+            if c < d:
+                return [(a.right, a.level + 8), (x, a.level + 8), (x, b.level - 8),
+                        (b.left, b.level - 8)]  # fmt: skip
+            return [(a.left, a.level), (x, a.level), (x, b.level), (b.right, b.level)]
+        # past the second column, above the band of the end
+        one, other = (self._between(i, lane) for i, lane in enumerate(lanes))
+        corridor = max((top for top in self.tops if top <= b.top), default=TOP) - GAP / 2
+        return [(a.right, a.level + 8), (one, a.level + 8), (one, corridor), (other, corridor),
+                (other, b.level - 8), (b.left, b.level - 8)]  # fmt: skip
 
-    @property
-    def middle(self) -> float:
-        return self.left + WIDTH / 2
-
-    @property
-    def right(self) -> float:
-        return self.left + WIDTH
-
-    @property
-    def bottom(self) -> float:
-        return self.top + HEIGHT
-
-    @property
-    def level(self) -> float:
-        return self.top + HEIGHT / 2
+    def _between(self, gap: int, lane: int) -> float:
+        inner = LANE * self.inner if gap == 1 else 0
+        return self.lefts[gap] + WIDTH + 17 + inner + LANE * lane
 
 
 def draw(graph: Graph) -> str:
     """Return the picture as SVG."""
-    bands = _bands(graph.schedule.operations)
-    boxes: dict[Any, Box] = {}
+    layout = _Layout(graph)
     parts: list[str] = []
-    y = TOP
-    for scope, stages in bands:
-        rows = max(map(len, stages.values()))
-        height = rows * (HEIGHT + GAP) - GAP + 2 * PADDING
-        width = LABELS + 3 * WIDTH + 2 * BETWEEN
-        parts.append(f'<rect class="band" x="8" y="{y}" width="{width}" height="{height}" rx="6"/>')
-        parts += _layer_text(graph, scope, y + height / 2)
-        for stage, operations in stages.items():
-            # backward reads upwards
-            ordered = operations[::-1] if stage == BACKWARD else operations
-            start = y + (height - len(ordered) * (HEIGHT + GAP) + GAP) / 2
-            for i, op in enumerate(ordered):
-                boxes[id(op)] = Box(COLUMNS[stage], start + i * (HEIGHT + GAP))
-        y += height + GAP
-    boxes["x"], boxes["dx"] = Box(0, TOP - HEIGHT - GAP), Box(1, TOP - HEIGHT - GAP)
-    boxes["y"], boxes["dy"] = Box(0, y), Box(1, y)
-    total = LABELS + 3 * WIDTH + 2 * BETWEEN + 16
-    parts += _edges(graph, boxes)
+    for top, (scope, stages) in zip(layout.tops, layout.bands, strict=True):
+        height = max(map(len, stages.values())) * (HEIGHT + GAP) - GAP + 2 * PADDING
+        parts.append(f'<rect class="band" x="8" y="{top:g}" width="{layout.width - 16:g}" '
+                     f'height="{height:g}" rx="6"/>')  # fmt: skip
+        parts += _layer_text(graph, scope, top + height / 2)
+    # what is kept for the backward pass lies behind the rest
+    for start, end, lanes in sorted(layout.arrows, key=lambda a: layout.column[a[0]] > 0):
+        kept = layout.column[start] == 0 and layout.column[end] > 0
+        parts.append(arrow(layout.points(start, end, lanes), kept))
+    notes: set[str] = set()
     for op in graph.schedule.operations:
-        parts += _operation(graph, op, boxes[id(op)])
-    parts += _pills(graph, boxes)
-    for stage, column in COLUMNS.items():
-        x = Box(column, 0).middle
-        parts.append(
-            f'<text class="title" x="{x}" y="22" text-anchor="middle" style="fill:{COLORS[stage]}">'
-            f"{TITLES[stage]}</text>"
-        )
-    height = y + HEIGHT + GAP
-    return "\n".join([
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {total} {height:g}" '
-        f'width="{total}" height="{height:g}" role="img">',
-        f"<title>{escape(graph.title)}</title>",
-        f"<style>{STYLE}</style>",
-        '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
-        'markerHeight="7" orient="auto-start-reverse"><path d="M0,1 L7,4 L0,7 z" fill="#555"/>'
-        "</marker></defs>",
-        f'<rect width="{total}" height="{height:g}" fill="#fff"/>',
-        f'<text class="title" x="16" y="22">{escape(graph.title)}</text>',
-        *parts,
-        "</svg>",
-    ])  # fmt: skip
+        said = graph.notes([op]) + (["adds"] if op.accumulate else [])
+        notes |= set(said)
+        note = f" ({', '.join(said)})" if said else ""
+        results = ", ".join(map(graph.shaped, graph.results(op)))
+        inputs = ", ".join(map(graph.shaped, filter(_is_there, op.inputs)))
+        tip = f"{op.kernel}{note}\nwrites {results}\nreads {inputs}"
+        place = layout.boxes[id(op)]
+        parts.append(box("box", COLORS[op.stage], place, [op.kernel + note, results], tip))
+    parts += _pills(graph, layout)
+    for stage, column in COLUMN.items():
+        x = layout.lefts[column] + WIDTH / 2
+        parts.append(f'<text class="title" x="{x:g}" y="26" text-anchor="middle" '
+                     f'style="fill:{COLORS[stage]}">{TITLES[stage]}</text>')  # fmt: skip
+    y = layout.bottom + HEIGHT + GAP + 4
+    parts += legend(16, y, notes)
+    if graph.note:
+        parts.append(f'<text class="small" x="16" y="40">{escape(graph.note)}</text>')
+    return page(graph.title, layout.width, y + (34 if notes else 16), parts)
+
+
+def _is_there(pointer: Any) -> bool:
+    return pointer is not None
 
 
 def _bands(operations: list[Operation]) -> list[tuple[str, dict[str, list[Operation]]]]:
@@ -116,10 +174,10 @@ def _bands(operations: list[Operation]) -> list[tuple[str, dict[str, list[Operat
     last: dict[str, dict[str, list[Operation]]] = {}
     for op in operations:
         if op.stage == FORWARD and (not bands or bands[-1][0] != op.scope):
-            bands.append((op.scope, {stage: [] for stage in COLUMNS}))
+            bands.append((op.scope, {stage: [] for stage in COLUMN}))
             last[op.scope] = bands[-1][1]
         elif op.scope not in last:  # a layer that computes nothing forward
-            last[op.scope] = {stage: [] for stage in COLUMNS}
+            last[op.scope] = {stage: [] for stage in COLUMN}
             bands.insert(0, (op.scope, last[op.scope]))
         last[op.scope][op.stage].append(op)
     return bands
@@ -128,83 +186,21 @@ def _bands(operations: list[Operation]) -> list[tuple[str, dict[str, list[Operat
 def _layer_text(graph: Graph, scope: str, y: float) -> list[str]:
     layer = graph.layers.get(scope)
     what = type(layer).__name__ if layer is None or layer.children() else repr(layer)
-    lines = [scope, "" if layer is None else what]
-    if len(what) > 28:
-        lines[1] = what[:27] + "…"
+    lines = filter(None, [scope, "" if layer is None else " ".join(what.split())])
     return [
-        f'<text x="16" y="{y - 3 + 15 * i:g}" class="{"small" if i else ""}">{escape(text)}</text>'
-        for i, text in enumerate(filter(None, lines))
+        f'<text x="16" y="{y - 3 + 15 * i:g}" class="{"small" if i else ""}">'
+        f"<title>{escape(text)}</title>{escape(fitting(text, LABELS, 5.6))}</text>"
+        for i, text in enumerate(lines)
     ]
 
 
-def _operation(graph: Graph, op: Operation, box: Box) -> list[str]:
-    notes = []
-    if id(op) in graph.fused:
-        notes.append("fused")
-    if graph.in_place(op):
-        notes.append("in place")
-    if op.accumulate:
-        notes.append("adds")
-    results = ", ".join(map(graph.shaped, graph.results(op)))
-    note = f" ({', '.join(notes)})" if notes else ""
-    return _box("box", f'stroke="{COLORS[op.stage]}"', box, op.kernel + note, results)
-
-
-def _pills(graph: Graph, boxes: dict[Any, Box]) -> list[str]:
-    x, y = graph.schedule.x, graph.schedule.y
-    shapes = {"x": x, "y": y, "dy": y, "dx": x}
+def _pills(graph: Graph, layout: _Layout) -> list[str]:
+    x, y = graph.shaped(graph.schedule.x), graph.shaped(graph.schedule.y)
+    texts = {"x": x, "y": y, "dy": f"d{y}", "dx": f"d{x}"}
+    if graph.loss:  # the loss comes after y, and gives dy
+        del texts["dy"]
     return [
-        part
-        for slot, value in shapes.items()
-        if slot != "dx" or slot in graph.outputs
-        for part in _box("pill", "", boxes[slot], slot, graph.shaped(value).partition(" ")[2])
+        box("pill", "", layout.boxes[slot], [text])
+        for slot, text in texts.items()
+        if slot not in ("dx", "y") or slot in graph.outputs
     ]
-
-
-def _box(kind: str, stroke: str, box: Box, first: str, second: str) -> list[str]:
-    text = f'x="{box.middle:g}" text-anchor="middle"'
-    longest = int(WIDTH / 5.3)
-    second = second if len(second) <= longest else second[: longest - 1] + "…"
-    radius = HEIGHT / 2 if kind == "pill" else 5
-    return [
-        f'<rect class="{kind}" {stroke} x="{box.left}" y="{box.top:g}" width="{WIDTH}" '
-        f'height="{HEIGHT}" rx="{radius:g}"/>',
-        f'<text {text} y="{box.top + 16:g}">{escape(first)}</text>',
-        f'<text class="small" {text} y="{box.top + 30:g}">{escape(second)}</text>',
-    ]
-
-
-def _edges(graph: Graph, boxes: dict[Any, Box]) -> list[str]:
-    pairs = [
-        (boxes[source if isinstance(source, str) else id(source)], boxes[id(op)])
-        for source, op, _ in graph.edges
-        if not isinstance(source, str) or source in boxes
-    ]
-    for slot, writers in graph.outputs.items():
-        pairs += [(boxes[id(op)], boxes[slot]) for op in writers]
-    # what is kept for the backward pass lies behind the rest
-    pairs.sort(key=lambda pair: pair[0].column == pair[1].column or pair[0].column > 0)
-    return [_edge(start, end) for start, end in dict.fromkeys(pairs)]
-
-
-def _edge(a: Box, b: Box) -> str:
-    if a.column != b.column:  # to the right, from side to side
-        kept = " kept" if a.column == 0 else ""
-        bend = BETWEEN / 2
-        path = (
-            f"M{a.right},{a.level:g} C{a.right + bend},{a.level:g} "
-            f"{b.left - bend},{b.level:g} {b.left},{b.level:g}"
-        )
-        return f'<path class="edge{kept}" d="{path}"/>'
-    down = a.top < b.top
-    start, end = (a.bottom, b.top) if down else (a.top, b.bottom)
-    if abs(end - start) <= 2 * PADDING + GAP:  # neighbours
-        return f'<path class="edge" d="M{a.middle:g},{start:g} L{b.middle:g},{end:g}"/>'
-    side = a.left + 14 if a.column == 0 else a.right - 14
-    out = min(60, 24 + abs(end - start) / 12) * (-1 if a.column == 0 else 1)
-    rise = 20 if down else -20
-    path = (
-        f"M{side},{start:g} C{side + out},{start + rise:g} {side + out},{end - rise:g} "
-        f"{side},{end:g}"
-    )
-    return f'<path class="edge" d="{path}"/>'

@@ -32,6 +32,7 @@ from fastnn.preprocessing import Statistics
 if TYPE_CHECKING:
     from fastnn.prediction import Predictor, Stream
 
+TYPICAL_LENGTH = 10  # of a sequence, where a model is described before it has met one
 Arrays = dict[str, Array]  # of the caller, by the slots of a program
 
 
@@ -791,24 +792,38 @@ class Layer(Watched):
         ----------
         batch_size : int
         input_shape : tuple of int, optional
-            Shape per sample; taken from the first layer or the last call when not given.
+            Shape per sample; taken from the first layer or the last call when not given. Before
+            the first call a number stands in for a free length.
         """
         return summary(self, batch_size, input_shape)
 
-    def graph(self, format: str = "text", input_shape: Shape | None = None) -> str:
-        """Return the computational graph of forward and backward.
+    def graph(
+        self,
+        format: str = "text",
+        input_shape: Shape | None = None,
+        detail: str = "layers",
+    ) -> str:
+        """Return the computational graph of forward and backward, which notebooks show.
 
         Parameters
         ----------
         format : {"text", "dot", "svg"}
         input_shape : tuple of int, optional
-            Shape per sample; taken from the first layer or the last call when not given.
+            Shape per sample; taken from the first layer or the last call when not given. Before
+            the first call a number stands in for a free length.
+        detail : {"layers", "kernels"}
+            Layers, with their parameters and what they keep for the backward pass; or each
+            operation of the program.
         """
-        return graph(self, format, input_shape)
+        return graph(self, format, input_shape, detail)
 
     def input_shape(self) -> Shape | None:
         """Return the shape per sample that the layer expects, or None if any will do."""
         return None
+
+    def _typical_shape(self) -> Shape | None:
+        """Return a shape to describe the layer for: `input_shape`, or one with a free length."""
+        return self.input_shape()
 
     def keeps_shape(self) -> bool:
         """Return whether the output has the shape of the input, whatever that is."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, overload
 
 import numpy as np
@@ -68,8 +68,15 @@ class _Container(Layer):
 
     def input_shape(self) -> Shape | None:
         """Return the shape that the first layer which wants one expects, if it gets the input's."""
+        return self._first_shape(lambda layer: layer.input_shape())
+
+    def _typical_shape(self) -> Shape | None:
+        """Return that of the first layer which has one, if it gets the input's."""
+        return self._first_shape(lambda layer: layer._typical_shape())
+
+    def _first_shape(self, wanted: Callable[[Layer], Shape | None]) -> Shape | None:
         for layer in self.layers:
-            if (shape := layer.input_shape()) is not None:
+            if (shape := wanted(layer)) is not None:
                 return shape
             if not layer.keeps_shape():
                 break

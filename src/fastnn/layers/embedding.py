@@ -14,7 +14,7 @@ from fastnn._door.numbers import boolean, positive
 from fastnn._planning.builder import SERIAL, Builder, RowCount, Value
 from fastnn._typing import Array, Rng, Shape
 from fastnn.layers.attribute import fixed
-from fastnn.layers.base import Layer
+from fastnn.layers.base import TYPICAL_LENGTH, Layer
 
 __all__ = ["Embedding"]
 
@@ -86,6 +86,10 @@ class Embedding(Layer):
     def keeps_shape(self) -> bool:
         """Return False."""
         return False
+
+    def _typical_shape(self) -> Shape:
+        """Return the shape of a sequence of some length."""
+        return (TYPICAL_LENGTH,)
 
     _takes_integers = True
 

@@ -17,7 +17,7 @@ from fastnn._kernels.lstm import panel_elements
 from fastnn._planning.builder import ITEMS, Builder, RowCount, Value
 from fastnn._typing import Array, Rng, Shape
 from fastnn.layers.attribute import fixed, option
-from fastnn.layers.base import Arrays, Layer
+from fastnn.layers.base import TYPICAL_LENGTH, Arrays, Layer
 from fastnn.layers.parameter import Parameter
 
 __all__ = ["LSTM"]
@@ -163,6 +163,10 @@ class LSTM(Layer):
     def keeps_shape(self) -> bool:
         """Return False."""
         return False
+
+    def _typical_shape(self) -> Shape:
+        """Return the shape of a sequence of some length."""
+        return (TYPICAL_LENGTH, self.input_size)
 
     # The program -----------------------------------------------------------------------------
 

@@ -542,4 +542,4 @@ def computational_graph(
     >>> "<svg" in plot.computational_graph(model)
     True
     """
-    return SVG(model.graph("svg", input_shape=input_shape))
+    return SVG(model.graph("svg", input_shape, detail))

@@ -45,7 +45,8 @@ def make_program(
         built.dtype, training=True, dense=l2 > 0, model=built, trained=trained,
         precision=precision, group=group, share=share,
     )  # fmt: skip
-    pred = builder.plan(model, model._input(builder, shape))
+    x = model._input(builder, shape)
+    pred = builder.plan(model, x)
     layout = loss.layout(pred.shape, by_element)
     row_loss = builder.value((layout.rows,), "loss")
     labels = loss.target == "labels"
@@ -64,7 +65,7 @@ def make_program(
     )  # fmt: skip
     squares, factor = _plan_penalty(builder, penalized) if l2 else (None, None)
     return TrainingProgram(
-        Schedule.of(builder, [row_loss], y=pred), built.memory[True], built.version, row_loss,
+        Schedule.of(builder, [row_loss], x, pred), built.memory[True], built.version, row_loss,
         layout.elements, layout.cols if labels else 0,
         constants[0] if constants and not loss.elementwise else None,
         loss.ignore_index, loss.reduction, squares, factor, l2, by_element,

@@ -18,6 +18,8 @@ from fastnn._kernels.update import Taking
 from fastnn._typing import Array, Rng
 from fastnn.callbacks import CallbackList
 from fastnn.distributed.shares import Shares
+from fastnn.introspection.graph import Graph, drawn_shape
+from fastnn.introspection.text import check, written
 from fastnn.layers.base import Layer
 from fastnn.losses.loss import Loss
 from fastnn.optim import Optimizer
@@ -423,6 +425,48 @@ class Trainer(evaluation.Trainer):
         if self._group is not None:
             return loss, self._joint_total
         return loss, self._last.total if self._last else len(rows)
+
+    # Description -----------------------------------------------------------------------------
+
+    def graph(
+        self,
+        format: str = "text",
+        input_shape: tuple[int, ...] | None = None,
+        detail: str = "layers",
+    ) -> str:
+        """Return the computational graph of a step: the model's, the loss and the penalty.
+
+        Parameters
+        ----------
+        format : {"text", "dot", "svg"}
+            A list; the language of Graphviz; a picture, which notebooks show.
+        input_shape : tuple of int, optional
+            Shape per sample; taken from the first layer or the last call when not given. Before
+            the first call a number stands in for a free length.
+        detail : {"layers", "kernels"}
+            Layers, with their parameters and what they keep for the backward pass; or each
+            operation of the program.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        ValueError
+            If the format is unknown, or the shape is not known or does not fit.
+        """
+        check(format, detail)
+        shape, note = drawn_shape(self._model, input_shape)
+        with self._model._built().lock:
+            if isinstance(self._loss, Loss):
+                schedule = self._plan(shape, self._loss).schedule
+                name = repr(self._loss).removesuffix("()")
+            else:
+                schedule = self._custom_plan(shape).program.schedule
+                name = getattr(self._loss, "__name__", type(self._loss).__name__)
+            drawn = Graph(self._model, schedule, note, name, self._l2, self._penalized())
+            return written(drawn, format, detail)
 
     # Saving ----------------------------------------------------------------------------------
 
