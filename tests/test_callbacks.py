@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+import fastnn
 from fastnn.callbacks import (
     Callback,
     CallbackList,
@@ -378,10 +379,50 @@ def test_progress_without_tqdm_is_a_line_for_each_epoch(monkeypatch):
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3])
-def test_progress_with_tqdm_ends_with_the_last_logs(epochs):
+def test_progress_with_tqdm_ends_with_the_last_logs(epochs, monkeypatch):
     pytest.importorskip("tqdm")
+    monkeypatch.setenv("COLUMNS", "120")
     shown = show(Terminal(), stop_after=epochs).split("\r")
     assert shown[-1].startswith(f"epoch {epochs}/3: ")
     assert f"{10 * epochs}/30" in shown[-1]
     assert f"loss=0.25, val_loss={epochs - 1}" in shown[-1]
     assert len(shown) < 10  # not redrawn at every step
+
+
+def test_a_narrow_bar_leaves_out_counts_first(monkeypatch):
+    pytest.importorskip("tqdm")
+    seen = {}
+    for columns in (80, 60):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        stream = Terminal()
+        progress = ProgressBar(stream)
+        progress.start(epochs=200, steps_per_epoch=1000)
+        progress.epoch_end(99, {"loss": 0.25, "val_loss": 0.5, "val_accuracy": 0.75})
+        progress.close()
+        seen[columns] = stream.getvalue().split("\r")[-1].rstrip()
+        assert len(seen[columns]) < columns
+        assert seen[columns].count("#") >= 2 or columns < 80
+    assert "val_accuracy=0.75" in seen[80]
+    assert "100000/200000" not in seen[80]
+
+
+def test_progress_can_be_a_line_for_each_epoch_everywhere():
+    for stream, kind in ((io.StringIO(), True), (io.StringIO(), "epochs"), (Terminal(), "epochs")):
+        progress = ProgressBar(stream, kind)
+        progress.start(2, 10)
+        progress.epoch_end(0, {"loss": 0.5})
+        progress.epoch_end(1, {"loss": 0.25})
+        progress.close("stopped")
+        lines = [line.partition(" (")[0] for line in stream.getvalue().splitlines()]
+        assert lines == ["epoch 1/2: loss=0.5", "epoch 2/2: loss=0.25", "stopped"]
+
+
+def test_what_progress_may_be():
+    x = np.ones((4, 1))
+    model = fastnn.Linear(1, 1, rng=0)
+    trainer = fastnn.Trainer(model, "mse", fastnn.optim.SGD(model.parameters(), lr=0.1))
+    with pytest.raises(ValueError, match="progress: expected 'auto', True, False or 'epochs'"):
+        trainer.fit(x, x, epochs=1, progress="all")
+    for wrong in (1, None):
+        with pytest.raises(TypeError, match="progress: expected 'auto', True, False or 'epochs'"):
+            trainer.fit(x, x, epochs=1, progress=wrong)

@@ -284,8 +284,12 @@ def test_early_stopping_puts_the_best_parameters_back():
 
 
 def test_nothing_is_shown_without_a_terminal(capfd):
-    make().fit(X, LABELS, epochs=2, validation_data=(X, LABELS), progress=True)
+    make().fit(X, LABELS, epochs=2, validation_data=(X, LABELS))
     assert capfd.readouterr() == ("", "")
+    make().fit(X, LABELS, epochs=2, progress=True)  # but for who asks for it
+    out, lines = capfd.readouterr()
+    assert out == ""
+    assert lines.count("\n") == 2
 
 
 def test_the_progress_on_a_terminal(monkeypatch, capsys):

@@ -785,6 +785,11 @@ class Layer(Watched):
 
     # Description -----------------------------------------------------------------------------
 
+    def _repr_html_(self) -> str:
+        from fastnn.introspection.html import of_model
+
+        return of_model(self)
+
     def summary(self, batch_size: int = 1, input_shape: Shape | None = None) -> str:
         """Return a table of layers, shapes, parameters and bytes kept for backward.
 

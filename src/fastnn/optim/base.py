@@ -781,6 +781,12 @@ class Optimizer(Watched):
             setattr(self, name, value)
         self._states = tuple(State(own, self._state_dtype) for own in state["_states"])
 
+    def _repr_html_(self) -> str:
+        from fastnn.introspection.html import of_optimizer
+
+        with self._lock:
+            return of_optimizer(self)
+
     def __repr__(self) -> str:
         shown = [f"{len(self._names)} arrays"]
         defaults = inspect.signature(type(self)).parameters

@@ -7,6 +7,7 @@ from math import nan
 from typing import TYPE_CHECKING, Any
 
 from fastnn._door.numbers import real
+from fastnn.callbacks import RISING
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,6 +95,11 @@ class History:
         from fastnn.plot import learning_curves
 
         return learning_curves(self, quantities, ax)
+
+    def _repr_html_(self) -> str:
+        from fastnn.introspection.html import of_history
+
+        return of_history(self, RISING)
 
     def __repr__(self) -> str:
         last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self.history.items())

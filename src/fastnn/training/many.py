@@ -28,7 +28,7 @@ def fit_many(
     *,
     rng: int | None = None,
     callbacks: Iterable[Any] = (),
-    progress: bool = False,
+    progress: bool | str = False,
     **options: Any,
 ) -> list[History]:
     """Train many models on the same data, on as many threads as there are processors.
@@ -44,8 +44,8 @@ def fit_many(
         Each trainer shuffles as with ``fit(rng=rng)``; with None its own stream goes on.
     callbacks : list
         Each trainer gets a shallow copy of every object.
-    progress : bool
-        Whether each shows its own progress, if standard error is a terminal.
+    progress : {"auto", True, False, "epochs"}
+        What each shows of its own progress, as of `Trainer.fit`.
     **options
         `epochs`, which must be given, and whatever else ``Trainer.fit`` takes.
 

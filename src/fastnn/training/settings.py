@@ -126,6 +126,14 @@ class Trainer:
         inside = ",\n".join(parts).replace("\n", "\n    ")
         return f"Trainer(\n    {inside},\n)"
 
+    def _repr_html_(self) -> str:
+        from fastnn.introspection.html import of_trainer
+
+        options = {name: getattr(self, name) for name in _DEFAULTS}
+        return of_trainer(
+            self, {name: value for name, value in options.items() if value != _DEFAULTS[name]}
+        )
+
     def invalidate(self) -> None:
         """Plan anew before the next step."""
         self._plans, self._last = Recent(), None

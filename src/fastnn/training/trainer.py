@@ -35,7 +35,7 @@ from fastnn.training.joint import (
     start,
 )
 from fastnn.training.metrics import Metric, resolve_metrics
-from fastnn.training.progress import ProgressBar
+from fastnn.training.progress import ProgressBar, kind_of_progress
 from fastnn.training.state import restore_trainer, save_trainer
 
 __all__ = ["History", "Trainer"]
@@ -170,7 +170,7 @@ class Trainer(evaluation.Trainer):
         validation_split: float = 0.0,
         metrics: Iterable[str | Metric] = (),
         callbacks: Iterable[Any] = (),
-        progress: bool = True,
+        progress: bool | str = "auto",
         rng: Rng = None,
         sharded: bool = False,
         check_ranks: int | None = None,
@@ -203,8 +203,10 @@ class Trainer(evaluation.Trainer):
         callbacks : list
             Functions ``(epoch, logs)``, and objects with some of the methods of
             :class:`fastnn.callbacks.Callback`.
-        progress : bool
-            Whether to show the progress, if standard error is a terminal.
+        progress : {"auto", True, False, "epochs"}
+            What to show: "auto", a bar where a terminal or a notebook shows it (a line for each
+            epoch without tqdm) and nothing elsewhere; True, a line for each epoch elsewhere;
+            "epochs", such a line everywhere.
         rng : int, numpy.random.Generator or None
             Shuffles. Without it the trainer's own stream goes on, which `save` keeps: 3 epochs,
             `restore` and 3 epochs more equal 6.
@@ -240,7 +242,7 @@ class Trainer(evaluation.Trainer):
         """
         with self._together():
             epochs, batch_size = positive("epochs", epochs), positive("batch_size", batch_size)
-            shuffle, progress = boolean("shuffle", shuffle), boolean("progress", progress)
+            shuffle, kind = boolean("shuffle", shuffle), kind_of_progress("progress", progress)
             sharded = boolean("sharded", sharded)
             every = None if check_ranks is None else positive("check_ranks", check_ranks)
             share = number("validation_split", validation_split, 0.0, 1.0, below=True)
@@ -287,8 +289,8 @@ class Trainer(evaluation.Trainer):
             stream = self._group.comm.bcast(stream)
         self._at_once = 1
         at_a_time = batch_size if self.stateful else PREDICTED
-        bar = ProgressBar()
-        if progress and self.rank == 0:
+        bar = ProgressBar(kind=kind)
+        if kind and self.rank == 0:
             bar.start(epochs, shares.steps)
         self._history, self.stop_training = History(), False
         logs: dict[str, float] = {}
