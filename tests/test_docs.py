@@ -56,7 +56,7 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch, capsys):
 
 
 def test_figures_are_those_of_the_stored_results(monkeypatch):
-    monkeypatch.syspath_prepend(str(DOCS.parent))
+    monkeypatch.syspath_prepend(str(ROOT))
     from bench import report
 
     results = report.read(report.STORED)
@@ -66,7 +66,7 @@ def test_figures_are_those_of_the_stored_results(monkeypatch):
 
 
 def test_every_section_of_the_benchmark_is_on_a_page(monkeypatch):
-    monkeypatch.syspath_prepend(str(DOCS.parent))
+    monkeypatch.syspath_prepend(str(ROOT))
     from bench import report
     from bench.sections import SECTIONS
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn import schedules
 from fastnn._door.arrays import describe
-from fastnn._door.numbers import choice
+from fastnn._door.numbers import choice, positive
 from fastnn.callbacks import RISING
 from fastnn.plot.style import (
     MARKERS,
@@ -246,11 +246,15 @@ def schedule_values(
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['exponential_decay(0.1, 0.01)', 'cosine_decay(0.1, 300)']
     """
+    steps = positive("steps", steps)
     several: Mapping[str, Callable[[int], float]]
     if isinstance(schedule, Mapping):
         several = schedule
     else:
         several = {_short(schedule) if label is None else label: schedule}
+    for function in several.values():
+        if not callable(function):
+            raise TypeError(f"schedule: expected a schedule, got {describe(function)}")
     ax = new_axes(figsize=(7.6, 3.6)) if ax is None else ax
     before = len(ax.lines)
     looks = line_styles(ax, before + len(several))[before:]

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnn import ops
-from fastnn._door.arrays import describe
-from fastnn._door.numbers import choice
+from fastnn._door.numbers import choice, several
 from fastnn._kernels.program import Memory, Program, Version
 from fastnn._planning.builder import Builder, Value
 from fastnn._planning.schedule import Schedule
+from fastnn.analysis.backward import expect_layer
 from fastnn.introspection.pictures import SVG
 from fastnn.layers import ReLU, Sigmoid, Tanh, activation
 from fastnn.losses import resolve
@@ -65,7 +65,7 @@ def activations(names: Sequence[str] | None = None, ax: Any = None) -> Figure:
         name: activation for name, activation in ACTIVATIONS.items()
         if not activation.by_row and hasattr(ops, name)
     }  # fmt: skip
-    names = tuple(known) if names is None else names
+    names = tuple(known) if names is None else several("names", names, "names")
     if not names:
         raise ValueError(f"names: expected some of {', '.join(known)}, got {names!r}")
     for name in names:
@@ -297,9 +297,8 @@ def _by_layer(
 
 def _samples(model: Any, x: ArrayLike) -> np.ndarray:
     """Return a batch as the model reads it."""
-    if not hasattr(model, "_as_input"):
-        raise TypeError(f"model: expected a fastnn layer, got {describe(model)}")
-    samples: np.ndarray = model._as_input(x, model._built().dtype)
+    dtype = expect_layer(model)._built().dtype
+    samples: np.ndarray = model._as_input(x, dtype)
     if samples.ndim < 2 or len(samples) == 0:
         raise ValueError(f"x: expected shape (batch, ...), got {samples.shape}")
     return samples
@@ -542,4 +541,4 @@ def computational_graph(
     >>> "<svg" in plot.computational_graph(model)
     True
     """
-    return SVG(model.graph("svg", input_shape, detail))
+    return SVG(expect_layer(model).graph("svg", input_shape, detail))

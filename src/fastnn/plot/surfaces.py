@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastnn._door.arrays import as_array, describe
 from fastnn._door.numbers import positive
 from fastnn.plot.style import ground, ink, line_styles, new_axes, on_dark, pyplot, subplots
 
@@ -364,7 +365,11 @@ def surface(
 
 def _checked(paths: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
     """Return paths as arrays that end, in NaN, where they are not finite."""
-    points = {name: np.array(path, float) for name, path in paths.items()}
+    if not isinstance(paths, Mapping):
+        raise TypeError(f"paths: expected a mapping of names to points, got {describe(paths)}")
+    points = {
+        name: np.array(as_array(path, f"paths[{name!r}]"), float) for name, path in paths.items()
+    }
     if not points:
         raise ValueError("paths: expected at least one path, got none")
     for name, path in points.items():
