@@ -81,6 +81,9 @@ def test_environment():
 def test_threads_of_the_environment():
     code = "import fastnn; print(fastnn.get_num_threads())"
     assert python(code, FASTNN_NUM_THREADS="1") == "1"
+    assert python(code, FASTNN_NUM_THREADS="3", OMP_NUM_THREADS="1") == "3"
+    for usual in ("1", "1,2"):
+        assert python(code, FASTNN_NUM_THREADS="", OMP_NUM_THREADS=usual) == "1"
     message = "ValueError: FASTNN_NUM_THREADS: expected a positive integer"
     for wrong in ("0", "-1", "two", "1.5"):
         assert python(code, FASTNN_NUM_THREADS=wrong).startswith(message)

@@ -84,8 +84,29 @@ def test_programs_tell_how_many_threads_they_used(rng, threads):
         threads(count)
         core.share(mode)
         model(rng.normal(size=(7, 3)))
-        assert program.threads == (used if core.openmp() else 1)
+        assert program.threads == used
     core.share(before)
+
+
+def test_runs_at_the_same_time_divide_the_threads(rng, threads):
+    """A run within a run, from a layer in Python, is the surest way to have two."""
+    used, before = [], core.sharing()
+    threads(2)
+    core.share("always")
+    inner = fastnn.Sequential(fastnn.Linear(3, 3), rng=0)
+
+    class Nested(fastnn.Layer):
+        def forward(self, x, training=False):
+            y = inner(x)
+            used.append(inner._program((3,), False).threads)
+            return y
+
+    outer = fastnn.Sequential(fastnn.Linear(3, 3), Nested(), rng=0)
+    outer(rng.normal(size=(7, 3)))
+    inner(rng.normal(size=(7, 3)))
+    core.share(before)
+    assert used == [1]
+    assert inner._program((3,), False).threads == 2
 
 
 def test_more_threads_than_rows(rng, threads):
@@ -285,7 +306,10 @@ def test_a_python_layer_that_gives_the_wrong_shape():
 FORK = """
 import os, signal
 import numpy as np, fastnn
+from fastnn._kernels import core
 
+core.share("always")
+fastnn.set_num_threads(2)
 model = fastnn.Sequential(fastnn.Linear(784, 256), fastnn.ReLU(), fastnn.Linear(256, 10), rng=0)
 x = np.random.default_rng(0).normal(size=(512, 784)).astype(np.float32)
 expected = model(x)
@@ -293,12 +317,15 @@ child = os.fork()
 if child == 0:
     signal.alarm(30)  # ends a child that hangs
     same = fastnn.get_num_threads() == 1 and np.array_equal(model(x), expected)
-    os._exit(0 if same else 1)
+    fastnn.set_num_threads(2)
+    same = same and np.array_equal(model(x), expected)
+    program = model._program((784,), False)
+    os._exit(0 if same and program.threads == 2 else 1)
 assert os.waitpid(child, 0)[1] == 0
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_computes_the_same():
-    """On one thread, since OpenMP's do not survive a fork. Away from other libraries' threads."""
+    """On one thread, and on new ones. Away from other libraries' threads."""
     subprocess.run([sys.executable, "-c", FORK], check=True, timeout=60)

@@ -61,11 +61,10 @@ def test_trained_weights(name, isa, select):
     assert CASES[name]() == EXPECTED[name]
 
 
-@pytest.mark.skipif(not FUSED or not core.openmp(), reason="needs FMA and OpenMP")
+@pytest.mark.skipif(not FUSED, reason="needs FMA")
 def test_trained_weights_on_more_threads_than_processors():
     environment = os.environ | {
-        "OMP_NUM_THREADS": "3", "FASTNN_NUM_THREADS": "3",
-        "FASTNN_SHARE": "always", "FASTNN_ISA": FUSED[0],
+        "FASTNN_NUM_THREADS": "3", "FASTNN_SHARE": "always", "FASTNN_ISA": FUSED[0],
     }  # fmt: skip
     result = subprocess.run(
         [sys.executable, "-m", "tests.training_bits", "optimizers"],

@@ -35,7 +35,6 @@ def show_config() -> None:
         f"NumPy {np.__version__}, {platform.system()} {platform.machine()}\n"
         f"instruction set: {core.isa()}, vectors of {8 * core.vector_bytes()} bits "
         f"(built: {found}; FASTNN_ISA overrides)\n"
-        f"threads: {core.get_num_threads()}"
-        f"{'' if core.openmp() else ' (built without OpenMP)'} (FASTNN_NUM_THREADS overrides), "
+        f"threads: {core.get_num_threads()} (FASTNN_NUM_THREADS overrides), "
         f"work shared among them: {core.sharing()} (FASTNN_SHARE overrides)"
     )

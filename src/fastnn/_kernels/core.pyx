@@ -39,25 +39,9 @@ cdef extern from "program.h" nogil:
     int fastnn_execute(const fastnn_run *run)
     double fastnn_sum(const void *values, ptrdiff_t n, int is_double)
 
-cdef extern from *:
-    """
-    #ifdef _OPENMP
-    #include <omp.h>
-    static int processors(void) { return omp_get_num_procs(); }
-    static int openmp_threads(void) { return omp_get_max_threads(); }
-    static void stay_alone(void) { omp_set_num_threads(1); }
-    static const int has_openmp = 1;
-    #else
-    static int processors(void) { return 1; }
-    static int openmp_threads(void) { return 1; }
-    static void stay_alone(void) {}
-    static const int has_openmp = 0;
-    #endif
-    """
-    int processors() nogil
-    int openmp_threads() nogil
-    void stay_alone() nogil
-    const int has_openmp
+cdef extern from "pool.h" nogil:
+    void fastnn_stay_alone()
+    int fastnn_thread_limit()
 
 if PyInterpreterState_Get() != PyInterpreterState_Main():
     raise ImportError("fastnn: expected the main interpreter of a process, got a subinterpreter, "
@@ -127,23 +111,12 @@ def set_num_threads(n):
 
 def get_num_threads():
     """Return how many threads a training step may use."""
-    return thread_limit()
+    return fastnn_thread_limit()
 
 
 def one_thread():
     """Let the calling thread run everything by itself from now on."""
-    stay_alone()
-
-
-def openmp():
-    """Return whether this build has OpenMP."""
-    return bool(has_openmp)
-
-
-cdef int thread_limit() noexcept nogil:
-    # threadpoolctl lowers OpenMP's own limit; the smaller of the two counts
-    cdef int limit = openmp_threads()
-    return fastnn_threads if fastnn_threads < limit else limit
+    fastnn_stay_alone()
 
 
 cdef dict SHARE = {"learned": FASTNN_SHARE_LEARNED, "always": FASTNN_SHARE_ALWAYS,
@@ -174,34 +147,39 @@ cdef int threads_for(double work, Py_ssize_t meetings) noexcept nogil:
     if fastnn_share == FASTNN_SHARE_NEVER:
         return 1
     if fastnn_share == FASTNN_SHARE_ALWAYS or work >= meetings * WORK_PER_MEETING:
-        return thread_limit()
+        return fastnn_thread_limit()
     return 1
+
+
+cdef int processors():
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _initialise():
     global fastnn_threads
     select_isa(os.environ.get("FASTNN_ISA", ""))
-    fastnn_threads = max(1, int(min(processors(), quota())))
+    fastnn_threads = max(1, int(min(processors(), quota(), 1024)))
     wanted = os.environ.get("FASTNN_NUM_THREADS")
     if wanted:
         if not wanted.isdecimal() or int(wanted) < 1:
             raise ValueError(f"FASTNN_NUM_THREADS: expected a positive integer, got {wanted!r}")
         set_num_threads(int(wanted))
+    else:
+        # what pools of processes tell theirs, which would get into each other's way (joblib)
+        usual = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+        if usual.isdecimal() and int(usual) > 0:
+            fastnn_threads = min(fastnn_threads, int(usual))
     share(os.environ.get("FASTNN_SHARE") or "learned")
 
 
 _initialise()
 
-
-def _after_fork():
-    set_num_threads(1)
-    # whatever the child sets: GNU OpenMP's threads do not survive a fork, and the next parallel
-    # region of the thread that forked would wait for them; other threads get new ones
-    one_thread()
-
-
+# A child is often one of many, each of which has its processor.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(after_in_child=lambda: set_num_threads(1))
 
 
 # Kernels by name ------------------------------------------------------------------------------

@@ -2,10 +2,8 @@
 #include "program.h"
 #include "dispatch.h"
 #include "fpmode.h"
+#include "pool.h"
 #include "team.h"
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 /* Shares [0, n) evenly; the borders fall on multiples of `grain`, so that threads seldom
  * write to one cache line and kernels seldom see a remainder. No result depends on them. */
@@ -47,11 +45,8 @@ static void run_thread(const fastnn_run *r, fastnn_team *team, int thread, int t
         }
     }
     fastnn_fpmode_restore(mode);
-    /* so that nobody waits at the end of OpenMP's region */
-    fastnn_team_wait(team, thread, threads);
 }
 
-#ifdef _OPENMP
 /* In seconds: runs longer than this are not tried on one thread for comparison; what several
  * threads may lose at first, when they are tried again (the first runs find threads asleep and
  * caches cold), and at most after they have gained as much; how long one thread is used after they
@@ -90,42 +85,39 @@ static void judge(fastnn_pace *p, int threads, double rows, double start, double
     }
 }
 
-static int run_parallel(const fastnn_run *r) {
-    fastnn_team team = {0};
-    int threads = 1;
-    fastnn_team_join(&team, 0); /* it stays where it is, the others make room */
-#pragma omp parallel num_threads(r->threads)
-    {
-        const int thread = omp_get_thread_num();
-        if (thread == 0) {
-            threads = omp_get_num_threads();
-            fastnn_team_gather(&team, threads);
-        } else {
-            fastnn_team_join(&team, thread);
-        }
-        run_thread(r, &team, thread, omp_get_num_threads());
-    }
-    return threads;
+typedef struct {
+    const fastnn_run *run;
+    fastnn_team team;
+} shared_run;
+
+static void run_part(void *work, int thread, int threads) {
+    shared_run *s = work;
+    if (thread == 0)
+        fastnn_team_gather(&s->team, threads);
+    else
+        fastnn_team_join(&s->team, thread);
+    run_thread(s->run, &s->team, thread, threads);
 }
-#endif
+
+static int run_shared(const fastnn_run *r, int threads) {
+    if (threads > 1) {
+        shared_run s = {.run = r};
+        fastnn_team_join(&s.team, 0); /* it stays where it is, the others make room */
+        return fastnn_pool_share(run_part, &s, threads);
+    }
+    run_thread(r, NULL, 0, 1);
+    return 1;
+}
 
 int fastnn_execute(const fastnn_run *r) {
-    int threads = 1;
-#ifdef _OPENMP
-    if (r->threads > 1 && fastnn_share == FASTNN_SHARE_ALWAYS) return run_parallel(r);
-    if (r->threads > 1) {
-        const double start = omp_get_wtime();
-        const int alone = r->pace->probes > 0 || start < r->pace->alone_until;
-        if (alone)
-            run_thread(r, NULL, 0, 1);
-        else
-            threads = run_parallel(r);
-        judge(r->pace, alone ? 1 : r->threads, r->rows ? (double)r->rows : 1, start,
-              omp_get_wtime());
-        return threads;
-    }
-#endif
-    run_thread(r, NULL, 0, 1);
+    if (r->threads == 1) return run_shared(r, 1);
+    const double start = fastnn_now();
+    const int alone = fastnn_share != FASTNN_SHARE_ALWAYS &&
+                      (r->pace->probes > 0 || start < r->pace->alone_until);
+    const int share = fastnn_pool_enter(r->threads);
+    const int threads = run_shared(r, alone ? 1 : share);
+    fastnn_pool_leave();
+    judge(r->pace, threads, r->rows ? (double)r->rows : 1, start, fastnn_now());
     return threads;
 }
 
