@@ -1,9 +1,7 @@
 """Writing a file: where its path leads, whole or not at all, whatever happens meanwhile."""
 
 import errno
-import fcntl
 import os
-import resource
 import signal
 import stat
 import subprocess
@@ -14,6 +12,9 @@ import numpy as np
 import pytest
 
 import fastnn
+
+fcntl = pytest.importorskip("fcntl")
+resource = pytest.importorskip("resource")
 
 OLD, NEW = {"a": np.zeros(3)}, {"a": np.ones(3)}
 
@@ -194,3 +195,35 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path):
         assert len(set(fastnn.load_safetensors(path)["a"])) == 1
     fastnn.save_safetensors(path, NEW)
     assert os.listdir(tmp_path) == ["a"]
+
+
+WINDOWS = """
+import os, sys, time
+import numpy
+# what is loaded before is not of Windows
+import asyncio, concurrent.futures, multiprocessing, platform, subprocess, tempfile
+sys.platform = "win32"
+for name in ("fcntl", "grp", "pwd", "resource", "termios"):
+    sys.modules[name] = None
+for name in ("O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "fchmod", "fchown", "fork", "getuid",
+             "register_at_fork", "sched_getaffinity"):
+    delattr(os, name)
+import fastnn
+model = fastnn.Sequential(fastnn.Linear(3, 2), rng=0)
+held, left = ".fastnn-0.tmp", ".fastnn-1.tmp"
+for name in (held, left):
+    open(name, "w").close()
+os.utime(left, (0, 0))
+for _ in range(2):
+    fastnn.save("model.safetensors", model)
+x = numpy.ones((1, 3), numpy.float32)
+assert (fastnn.load("model.safetensors")(x) == model(x)).all()
+assert sorted(os.listdir()) == [held, "model.safetensors"]
+assert fastnn.get_num_threads() >= 1
+fastnn.show_config()
+"""
+
+
+def test_without_what_windows_lacks(tmp_path):
+    """The import, threads and files; natively the workflow runs everything."""
+    subprocess.run([sys.executable, "-c", WINDOWS], check=True, timeout=60, cwd=tmp_path)

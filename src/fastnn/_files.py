@@ -1,20 +1,25 @@
 """Files that are written whole or not at all, where a path leads and with the mode that they had.
 
 A new file is written beside its place under a name of its own and then takes the place. Its writer
-holds a lock on it meanwhile, so that the next one tells what a killed writer has left.
+holds a lock on it meanwhile, so that the next one tells what a killed writer has left. On Windows
+nobody can remove a file that is open.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
+import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 from fastnn._door.arrays import describe
+
+if sys.platform != "win32":
+    import fcntl
 
 # How the names of temporary files begin and end.
 _BEGIN, _END = ".fastnn-", ".tmp"
@@ -94,11 +99,10 @@ def _replace(target: str, old: os.stat_result | None, parts: Sequence[Any]) -> b
         descriptor, temporary = _open_temporary(folder, 0o666 if old is None else old.st_mode)
         with open(descriptor, "wb") as file:
             if old is not None:
-                new = os.fstat(descriptor)
-                if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
-                    os.fchown(descriptor, old.st_uid, old.st_gid)
-                os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+                _keep_owner_and_mode(descriptor, old)
             _write(file, parts)
+            if sys.platform == "win32":
+                file.close()  # an open file has no other name there
             os.replace(temporary, target)
     except OSError as error:
         if error.errno not in _IN_PLACE:
@@ -116,9 +120,9 @@ def _open_temporary(folder: str, mode: int) -> tuple[int, str]:
     """Return a new file in a folder, locked, and its path."""
     while True:
         path = os.path.join(folder, f"{_BEGIN}{os.urandom(8).hex()}{_END}")
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode & 0o777)
-        with suppress(OSError):  # a file system without locks: then none is ever left over
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(path, flags, mode & 0o777)
+        _hold(descriptor)
         if os.path.exists(path):
             return descriptor, path
         os.close(descriptor)  # another writer took it for left over before it was locked
@@ -133,23 +137,53 @@ def _remove_left_over(folder: str) -> None:
     for name in names:
         if not (name.startswith(_BEGIN) and name.endswith(_END)):
             continue
-        path = os.path.join(folder, name)
         with suppress(OSError):
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(path)
-            finally:
-                os.close(descriptor)
+            _remove_unless_held(os.path.join(folder, name))
 
 
-def _sync(folder: str) -> None:
-    """Make sure that a new name is on disk, which it is when its folder is."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except PermissionError:  # one that may be written but not read
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+if sys.platform == "win32":
+
+    def _keep_owner_and_mode(descriptor: int, old: os.stat_result) -> None:
+        """The folder gives the owner, and a file that is replaced is writable as the new one is."""
+
+    def _hold(descriptor: int) -> None:
+        """That it is open is enough."""
+
+    def _remove_unless_held(path: str) -> None:
+        # it may have been closed only now, to take its place
+        if time.time() - os.stat(path).st_mtime > 60:
+            os.unlink(path)
+
+    def _sync(folder: str) -> None:
+        """Folders cannot be written to disk by themselves."""
+
+else:
+
+    def _keep_owner_and_mode(descriptor: int, old: os.stat_result) -> None:
+        new = os.fstat(descriptor)
+        if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
+            os.fchown(descriptor, old.st_uid, old.st_gid)
+        os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+
+    def _hold(descriptor: int) -> None:
+        with suppress(OSError):  # a file system without locks: then none is ever left over
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+    def _remove_unless_held(path: str) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(path)
+        finally:
+            os.close(descriptor)
+
+    def _sync(folder: str) -> None:
+        """Make sure that a new name is on disk, which it is when its folder is."""
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except PermissionError:  # one that may be written but not read
+            return
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
