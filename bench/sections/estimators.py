@@ -63,8 +63,8 @@ def estimators(run: Run) -> Iterator[Record]:
     runs = fits({"fit": MLPClassifier}, x, y, max_iter=EPOCHS, batch_size=32)
     runs["trainer"] = loop(partial(trainer_fit, x, y, 32))
     times = run.times(runs)
-    times = {"fastnn": times["fit"] - times["trainer"], "allowed": WRAPPING}
-    yield record("a fit, less the trainer's", times, target=1)
+    times = {"fastnn": times["fit"], "allowed": times["trainer"] + WRAPPING}
+    yield record("a fit, beside the trainer's + 50 µs", times, target=1)
     yield from one_sample(MLPRegressor, neural_network.MLPRegressor, run)
 
 
