@@ -29,7 +29,8 @@ def write(
 ) -> None:
     """Write a call: its outputs as (at first, expected, allowed), then what is only read."""
     file.write(struct.pack("<64s8i", call["kernel"].encode(), call["double"], register,
-                           len(outputs), len(pointers), call["accumulate"], call["items"], 0, 0))
+                           len(outputs), len(pointers), call["accumulate"], call["items"],
+                           call["updates"], 0))
     file.write(struct.pack("<8q", *call["sizes"], *[0] * (8 - len(call["sizes"]))))
     file.write(struct.pack("<10d", *call["scalars"], *[0.0] * (10 - len(call["scalars"]))))
     for first, want, allowed in outputs:
@@ -68,7 +69,8 @@ def of_table(file: BinaryIO, row: Any, dtype: np.dtype, size: int, register: int
         )
         outputs.append((np.ascontiguousarray(start, kind), want, allowed))
     call = {"kernel": row.kernel, "double": dtype.itemsize == 8, "accumulate": case.accumulate,
-            "items": case.items, "sizes": case.sizes, "scalars": case.scalars}  # fmt: skip
+            "updates": case.initial is not None, "items": case.items, "sizes": case.sizes,
+            "scalars": case.scalars}  # fmt: skip
     write(file, register, call, outputs, list(case.inputs))
 
 
@@ -110,8 +112,8 @@ def of_optimizer(file: BinaryIO, name: str, dtype: np.dtype, items: int) -> None
         else:
             allowed = 64 * np.finfo(rounded).eps * np.maximum(1, np.abs(want))
         outputs.append((first, want, allowed))
-    call = {"kernel": name, "double": dtype.itemsize == 8, "accumulate": False, "items": items,
-            "sizes": sizes, "scalars": scalars}  # fmt: skip
+    call = {"kernel": name, "double": dtype.itemsize == 8, "accumulate": False, "updates": True,
+            "items": items, "sizes": sizes, "scalars": scalars}  # fmt: skip
     write(file, 0, call, outputs, [])
 
 

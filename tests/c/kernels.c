@@ -5,13 +5,20 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#if __has_include(<valgrind/memcheck.h>)
+#include <valgrind/memcheck.h>
+#else
+#define VALGRIND_MAKE_MEM_UNDEFINED(data, bytes) ((void)0)
+#define VALGRIND_MAKE_MEM_DEFINED(data, bytes) ((void)0)
+#define VALGRIND_MAKE_MEM_NOACCESS(data, bytes) ((void)0)
+#endif
 
 enum { GUARD = 64, FILL = 0xA5 };
 enum { FLOAT, DOUBLE, BYTE, WORD, LONG };
 
 typedef struct {
     char kernel[64];
-    int32_t is_double, vector_bytes, outputs, inputs, accumulate, items, unused[2];
+    int32_t is_double, vector_bytes, outputs, inputs, accumulate, items, updates, unused;
     int64_t n[FASTNN_SIZES];
     double s[FASTNN_SCALARS];
 } header;
@@ -50,13 +57,19 @@ static double number(const unsigned char *p, int64_t i) {
     return memcpy(&d, p + 8 * i, sizeof d), d;
 }
 
-static void prepare(array *a) {
+/* What stands in an output counts only where the kernel adds to it or updates it. */
+static void prepare(array *a, int is_read) {
     a->memory = fastnn_allocate(a->bytes + 2 * GUARD);
     memset(a->memory, FILL, a->bytes + 2 * GUARD);
     memcpy(a->memory + GUARD, a->first, a->bytes);
+    VALGRIND_MAKE_MEM_NOACCESS(a->memory, GUARD);
+    VALGRIND_MAKE_MEM_NOACCESS(a->memory + GUARD + a->bytes, GUARD);
+    if (!is_read) VALGRIND_MAKE_MEM_UNDEFINED(a->memory + GUARD, a->bytes);
 }
 
 static int guards_hold(const array *a) {
+    VALGRIND_MAKE_MEM_DEFINED(a->memory, GUARD);
+    VALGRIND_MAKE_MEM_DEFINED(a->memory + GUARD + a->bytes, GUARD);
     for (size_t i = 0; i < GUARD; i++)
         if (a->memory[i] != FILL || a->memory[GUARD + a->bytes + i] != FILL) return 0;
     return 1;
@@ -80,11 +93,12 @@ static int run(const header *h, array *arrays, void *scratch) {
     for (int i = 0; i < h->outputs + h->inputs; i++) {
         array *a = &arrays[i];
         if (a->code < 0) continue;
-        prepare(a);
+        prepare(a, i >= h->outputs || h->updates);
         args.p[i] = a->memory + GUARD;
     }
     for (int i = 0; i < FASTNN_SIZES; i++) args.n[i] = (ptrdiff_t)h->n[i];
     memcpy(args.s, h->s, sizeof args.s);
+    VALGRIND_MAKE_MEM_UNDEFINED(scratch, FASTNN_SCRATCH);
     (h->is_double ? entry->f64 : entry->f32)(&args, 0, h->items, scratch);
     int good = 1;
     for (int i = 0; i < h->outputs + h->inputs; i++) {

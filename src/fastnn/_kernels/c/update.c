@@ -36,7 +36,8 @@ typedef struct {
 static void *clip(const fastnn_update *u, const fastnn_segment *s, ptrdiff_t from, ptrdiff_t to,
                   piece *room) {
     const fastnn_rule *rule = &u->rules[s->rule];
-    fastnn_args args = {{room->bytes - from * rule->gradient_bytes, s->p[1]}, .s = {u->clip_value}};
+    fastnn_args args = {.p = {room->bytes - from * rule->gradient_bytes, s->p[1]},
+                        .s = {u->clip_value}};
     rule->clip(&args, from, to, NULL);
     return args.p[0];
 }
@@ -49,7 +50,7 @@ static void square_clipped(const fastnn_update *u, const fastnn_segment *s, doub
     for (ptrdiff_t border; from < to; from = border) {
         double own[2] = {0}, within[2] = {0};
         border = smaller(from + CHUNK, to);
-        fastnn_args args = {{own, s->p[1]}};
+        fastnn_args args = {.p = {own, s->p[1]}};
         u->rules[s->rule].square_sum(&args, from, border, NULL);
         args.p[0] = within;
         args.p[1] = clip(u, s, from, border, &room);
@@ -60,7 +61,7 @@ static void square_clipped(const fastnn_update *u, const fastnn_segment *s, doub
 }
 static void square(const fastnn_update *u, const fastnn_segment *s, double *sums, ptrdiff_t from,
                    ptrdiff_t to) {
-    fastnn_args args = {{sums, s->p[1]}};
+    fastnn_args args = {.p = {sums, s->p[1]}};
     if (u->clip_value < INFINITY)
         square_clipped(u, s, sums, from, to);
     else
