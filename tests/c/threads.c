@@ -1,5 +1,5 @@
 /* Runs programs, optimizer steps, barriers and predictions on threads of its own, for
- * ThreadSanitizer, which OpenMP's threads would hide from; and compares the results bit for bit
+ * ThreadSanitizer; and compares the results bit for bit
  * with those of one thread. Built by tools/sanitize. */
 #include "program.c" /* for run_thread */
 
