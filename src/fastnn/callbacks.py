@@ -218,6 +218,11 @@ class CallbackList:
         self._call("on_train_end", logs)
 
     @property
+    def looks_for_nan(self) -> bool:
+        """Whether one of them ends the training when numbers are not finite."""
+        return any(isinstance(callback, TerminateOnNaN) for callback in self._callbacks)
+
+    @property
     def best_epoch(self) -> int | None:
         """The best epoch of the first callback that looks for it."""
         found = (c.best_epoch for c in self._callbacks if isinstance(c, _Monitor) and c.monitors)
@@ -613,10 +618,16 @@ class Norms(Callback):
 class TerminateOnNaN(Callback):
     """Stop when the loss or the validation loss is NaN or infinite.
 
+    `fit` ends the epoch at the first batch whose loss or gradient is not finite, without a step
+    for it: the parameters stay as they were before. For that it looks at every gradient.
+
     Attributes
     ----------
     stopped_epoch : int or None
         The epoch after which the training was stopped.
+    reason : str
+        At which step, and which layer first produced a number that is not finite, in which pass:
+        ``"loss is nan at step 12: layer 3 (LayerNorm) first produced nan in forward"``.
 
     Examples
     --------
@@ -637,10 +648,11 @@ class TerminateOnNaN(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Stop the training if a loss is not finite."""
-        for name in ("loss", "val_loss"):
-            if not math.isfinite(value := logs.get(name, 0.0)):
-                self.stopped_epoch, self.reason = epoch, f"{name} is {value}"
-                self.trainer.stop_training = True
+        found = [f"{name} is {value}" for name in ("loss", "val_loss")
+                 if not math.isfinite(value := logs.get(name, 0.0))]  # fmt: skip
+        if reason := getattr(self.trainer, "not_finite", "") or ", ".join(found):
+            self.stopped_epoch, self.reason = epoch, reason
+            self.trainer.stop_training = True
 
 
 def _count(epochs: int) -> str:

@@ -15,6 +15,10 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 INT64 = np.dtype(np.int64)
 
 
+class NotFiniteError(ValueError):
+    """A gradient holds NaN or infinity, and the step has not been taken."""
+
+
 def describe(obj: Any) -> str:
     """What an object is, for the end of an error message."""
     if isinstance(obj, np.ndarray):

@@ -10,7 +10,7 @@ done again only when one changed.
 
 import numpy as np
 
-from fastnn._door.arrays import as_target, mark_written, sort_memory
+from fastnn._door.arrays import NotFiniteError, as_target, mark_written, sort_memory
 from fastnn._kernels.door cimport as_input
 
 from cpython.object cimport PyObject
@@ -362,10 +362,11 @@ cdef class UpdateTable:
         self.taken = 1
 
     def raise_not_finite(self):
-        """Raise the ValueError that names the first gradient that is not finite."""
+        """Raise the error that names the first gradient that is not finite."""
         for name, grad in zip(self.names, self.gradients):
             if grad is not None and not np.isfinite(grad).all():
-                raise ValueError(f"gradient of {name}: expected finite values, got NaN or infinity")
+                raise NotFiniteError(
+                    f"gradient of {name}: expected finite values, got NaN or infinity")
 
     def current(self):
         """Return the parameters' present arrays."""

@@ -356,10 +356,12 @@ class Layer(Watched):
         wants_dx: bool = True,
         frozen: bool = False,
         precision: str = "float32",
+        kept: bool = False,
     ) -> Schedule:
         """Plan for inputs of `shape` per sample, with gradients of `trained`, all if None.
 
         With `frozen`, for parameters that will not change. Products read operands of `precision`.
+        With `kept`, the outputs of all layers inside, and their gradients, stay to be read.
         """
         model = self._built()
         builder = Builder(
@@ -377,6 +379,9 @@ class Layer(Watched):
                 x.grad.slot = "dx"
             if builder.read_later(x):
                 builder.keep_input(x)
+        if kept:
+            for scope in builder.scopes:
+                outputs += [scope.output, scope.output.grad]
         # the caller gets what is computed itself, unless he could spoil it for the backward pass
         if not builder.read_later(y):
             y.root.slot = "y"

@@ -55,8 +55,8 @@ class Trainer:
     __slots__ = (
         "__weakref__", "_accumulate", "_accumulation", "_alone", "_carried", "_clip_norm",
         "_clip_value", "_comm", "_group", "_history", "_joint_total", "_l2", "_l2_on", "_last",
-        "_loss", "_model", "_optimizer", "_plans", "_precision", "_rng", "_started", "_stateful",
-        "_stop_training", "_sync_batchnorm", "_trained",
+        "_loss", "_model", "_not_finite", "_optimizer", "_plans", "_precision", "_rng", "_started",
+        "_stateful", "_stop_training", "_sync_batchnorm", "_trained",
     )  # fmt: skip
     _accumulate: int
     _loss: Any  # a Loss or a function in Python
@@ -100,7 +100,7 @@ class Trainer:
         self.l2, self.l2_on = l2, l2_on
         self.clip_norm, self.clip_value = clip_norm, clip_value
         self.accumulate, self.optimizer, self.precision = accumulate, optimizer, precision
-        self._stop_training, self._history = False, History()
+        self._stop_training, self._history, self._not_finite = False, History(), ""
         _expect_logits(model, self._loss, 3)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -171,6 +171,11 @@ class Trainer:
     def history(self) -> History:
         """The history of the last `fit`."""
         return self._history
+
+    @property
+    def not_finite(self) -> str:
+        """What was not finite in the last `fit`, if that looked for it; empty if nothing was."""
+        return self._not_finite
 
     # That count from the next step on --------------------------------------------------------
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from math import isfinite, nan
 from os import PathLike
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastnn._door.arrays import NotFiniteError
 from fastnn._door.numbers import boolean, generator, number, positive
 from fastnn._kernels.update import Taking
 from fastnn._typing import Array, Rng
@@ -24,6 +25,7 @@ from fastnn.layers.base import Layer
 from fastnn.losses.loss import Loss
 from fastnn.optim import Optimizer
 from fastnn.training import evaluation
+from fastnn.training.accumulation import Accumulation
 from fastnn.training.data import Data, against_infinity, split, validation_arguments
 from fastnn.training.evaluation import PREDICTED, check_metrics
 from fastnn.training.history import History
@@ -174,6 +176,7 @@ class Trainer(evaluation.Trainer):
         rng: Rng = None,
         sharded: bool = False,
         check_ranks: int | None = None,
+        check_finite: bool = False,
     ) -> History:
         """Train for some epochs; each sees every sample once.
 
@@ -216,6 +219,12 @@ class Trainer(evaluation.Trainer):
         check_ranks : int, optional
             With `comm`: after how many updates each the parameters of all processes are compared;
             bits that differ are a RuntimeError.
+        check_finite : bool
+            Whether to look at the loss and all gradients of every batch, and to end with a
+            ValueError at the first that are not finite: ``"loss is nan at step 12: layer 3
+            (LayerNorm) first produced nan in forward"``. Steps are counted as schedules do, layers
+            named as in ``summary()``. The parameters stay as they were before that step. To find
+            the layer, the batch is run once more then; without `comm`.
 
         Returns
         -------
@@ -228,6 +237,8 @@ class Trainer(evaluation.Trainer):
         ------
         TypeError, ValueError
             If an argument is of the wrong kind or does not fit. Nothing has been changed then.
+        ValueError
+            If a loss or a gradient is not finite, with `check_finite`.
 
         Warns
         -----
@@ -244,6 +255,7 @@ class Trainer(evaluation.Trainer):
             epochs, batch_size = positive("epochs", epochs), positive("batch_size", batch_size)
             shuffle, kind = boolean("shuffle", shuffle), kind_of_progress("progress", progress)
             sharded = boolean("sharded", sharded)
+            check_finite = boolean("check_finite", check_finite)
             every = None if check_ranks is None else positive("check_ranks", check_ranks)
             share = number("validation_split", validation_split, 0.0, 1.0, below=True)
             if self.optimizer is None:
@@ -292,7 +304,8 @@ class Trainer(evaluation.Trainer):
         bar = ProgressBar(kind=kind)
         if kind and self.rank == 0:
             bar.start(epochs, shares.steps)
-        self._history, self.stop_training = History(), False
+        self._history, self.stop_training, self._not_finite = History(), False, ""
+        look = check_finite or following.looks_for_nan
         logs: dict[str, float] = {}
         warned = False
         try:
@@ -305,7 +318,14 @@ class Trainer(evaluation.Trainer):
                 shuffles = (self.rng if stream is None else stream) if shuffle else None
                 order = shares.order(shuffles)
                 rate = self._learning_rate()
-                loss = self._epoch(data, order, shares, following, bar, follows_batches, every)
+                with self._checking(look):
+                    loss = self._epoch(
+                        data, order, shares, following, bar, follows_batches, every, look
+                    )
+                if self._not_finite:
+                    if check_finite:
+                        raise ValueError(self._not_finite)
+                    self.stop_training = warned = True
                 if not warned and not isfinite(loss):
                     warned = True
                     _warn_of(loss, f"epoch {epoch + 1} of {epochs}", data)
@@ -364,9 +384,12 @@ class Trainer(evaluation.Trainer):
 
     def _epoch(
         self, data: Data, order: Array, shares: Shares, callbacks: CallbackList, bar: ProgressBar,
-        follows_batches: bool = False, every: int | None = None,
+        follows_batches: bool = False, every: int | None = None, look: bool = False,
     ) -> float:  # fmt: skip
-        """Take the steps of one epoch and return its mean loss."""
+        """Take the steps of one epoch and return its mean loss.
+
+        With `look` it ends at a step whose loss or gradients are not finite, and returns that loss.
+        """
         steps, done = shares.steps, 0
         losses, totals = np.empty(steps), np.empty(steps)
         while done < steps:
@@ -377,10 +400,22 @@ class Trainer(evaluation.Trainer):
             if not in_c:
                 count = 1
             rows, part = shares.rows(order, done, count), slice(done, done + count)
-            if in_c:
-                losses[part], totals[part] = self._steps(data, rows, shares.batch, count)
-            else:
-                losses[part], totals[part] = self._one_step(data, rows)
+            before = 0 if self.optimizer is None else self.optimizer.t
+            try:
+                if in_c:
+                    losses[part], totals[part] = self._steps(data, rows, shares.batch, count)
+                else:
+                    losses[part], totals[part] = self._one_step(data, rows)
+                wrong = look and ~np.isfinite(losses[part]) & (totals[part] != 0)
+                at, back = (int(np.argmax(wrong)), count) if np.any(wrong) else (-1, 0)
+            except NotFiniteError:
+                if not look:
+                    raise
+                at = self.optimizer.t - before if in_c and self.optimizer else 0
+                back = at + 1  # steps that have been run, the last of them in vain
+            if at >= 0:
+                batch = rows[at * shares.batch :][: shares.batch]
+                return self._found(data, batch, before + at, back - at)
             done += count
             if every is not None:
                 check_ranks_agree(self, every)
@@ -397,6 +432,32 @@ class Trainer(evaluation.Trainer):
         if getattr(self.loss, "reduction", "mean") == "sum":
             return float(losses.sum())
         return _mean(losses, totals)
+
+    @contextmanager
+    def _checking(self, look: bool) -> Iterator[None]:
+        """Let the optimizer look at its gradients meanwhile."""
+        optimizer = self.optimizer
+        if not look or optimizer is None or optimizer.check_finite:
+            yield
+            return
+        optimizer.check_finite = True
+        try:
+            yield
+        finally:
+            optimizer.check_finite = False
+
+    def _found(self, data: Data, rows: Array, step: int, back: int) -> float:
+        """Note what is not finite in a batch, which was run `back` runs ago; returns its loss."""
+        from fastnn.training.finite import explain  # seldom needed
+
+        self._accumulation = Accumulation()
+        self._note_how_to_step()
+        if self._group is not None:
+            self._not_finite = f"loss or gradients are not finite at step {step}"
+            return nan
+        loss, culprit = explain(self, data, rows, back)
+        self._not_finite = f"loss is {loss} at step {step}: {culprit}"
+        return loss
 
     def _steps(self, data: Data, rows: Array, batch_size: int, count: int) -> tuple[Array, Array]:
         """Take `count` steps in C; returns their losses, and by what these were divided."""
