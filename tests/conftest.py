@@ -7,6 +7,17 @@ import pytest
 
 from fastnn._kernels import core
 
+try:
+    from hypothesis import settings
+except ImportError:  # whose tests are skipped then
+    pass
+else:
+    settings.register_profile(
+        "short", max_examples=6, derandomize=True, deadline=None, database=None
+    )
+    settings.register_profile("long", max_examples=600, deadline=None, database=None)
+    settings.load_profile("short")
+
 DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
 INSTRUCTION_SETS = [name for name, runs in core.variants().items() if runs]
 
