@@ -111,3 +111,11 @@ def test_branches_share_their_integers(rng):
         fastnn.Concat(fastnn.Embedding(9, 4), fastnn.Linear(2, 4), rng=0)(x)
     with pytest.raises(TypeError, match="x: expected integers"):
         fastnn.Concat(fastnn.Linear(2, 4), fastnn.Embedding(9, 4), rng=0)(x)
+
+
+def test_a_single_row_of_any_stride(dtype):
+    """NumPy calls such an array contiguous, whatever its first stride is."""
+    values = np.arange(3, dtype=dtype)
+    for stride in (0, values.itemsize, 10**6, -8):
+        weight = np.lib.stride_tricks.as_strided(values, (1, 3), (stride, values.itemsize))
+        np.testing.assert_array_equal(fastnn.ops.embedding([0, 0], weight), [values, values])

@@ -115,6 +115,7 @@ OF_FIT: dict[str, tuple[Any, Kind]] = {
     "epochs": (1, COUNT), "batch_size": (32, COUNT), "shuffle": (True, SWITCH),
     "validation_split": (0.2, BELOW_1), "progress": (False, SWITCH), "rng": (0, optional(RNG)),
     "sharded": (False, SWITCH), "check_ranks": (None, optional(COUNT)),
+    "check_finite": (False, SWITCH),
     "metrics": ((), (
         Bad("unknown", always(["acc"]), ValueError, "did you mean 'accuracy'"),
         Bad("text", always("accuracy"), TypeError, "list"),
@@ -300,6 +301,8 @@ BAD: dict[str, tuple[Callable[[], Any], Any, str]] = {
         does(lambda t: setattr(t, "batch_size", 3)), AttributeError, "batch_size: a Trainer has"),
     "model assigned": (
         does(lambda t: setattr(t, "model", mlp())), AttributeError, "model: expected to stay"),
+    "not_finite assigned": (
+        does(lambda t: setattr(t, "not_finite", "")), AttributeError, "not_finite: expected to"),
     "history assigned": (
         does(lambda t: setattr(t, "history", None)), AttributeError, "history: expected to stay"),
     "state of a trainer without": (

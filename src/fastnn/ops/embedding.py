@@ -43,8 +43,11 @@ def embedding(index: ArrayLike, weight: ArrayLike) -> Array:
     if weight.ndim != 2:
         raise ValueError(f"weight: expected two axes (num, dim), got shape {weight.shape}")
     places = as_indices(index, "index", weight.shape[0])
-    y = np.empty((*places.shape, weight.shape[1]), weight.dtype)
-    call("gather_rows", weight.dtype, (y, weight, places), (weight.strides[0],), (), places.size)
+    dim = weight.shape[1]
+    y = np.empty((*places.shape, dim), weight.dtype)
+    # not the stride of the first axis, which of a single row may be anything
+    row_bytes = dim * weight.itemsize
+    call("gather_rows", weight.dtype, (y, weight, places), (row_bytes,), (), places.size)
     return y
 
 

@@ -114,7 +114,8 @@ class Trainer:
                     f"{name}: a Trainer has no such attribute{did_you_mean(name, known)}"
                 ) from None
             if isinstance(kind, property) and kind.fset is None:
-                way_out = "each fit begins a new one" if name == "history" else "make a new Trainer"
+                of_fit = name in ("history", "not_finite")
+                way_out = "each fit begins a new one" if of_fit else "make a new Trainer"
                 raise AttributeError(f"{name}: expected to stay as it is; {way_out}") from None
             raise
 

@@ -105,6 +105,9 @@ class Trainer(evaluation.Trainer):
         Set by callbacks to end `fit` after the present epoch.
     history : History
         Of the last `fit`, even if it was interrupted.
+    not_finite : str
+        At which step of the last `fit` a loss or a gradient was not finite, and which layer first
+        produced such a number; empty if none was, or `fit` did not look for it.
     rng : numpy.random.Generator
         Shuffles.
     state : tuple of ndarray
@@ -287,9 +290,11 @@ class Trainer(evaluation.Trainer):
         with self._together():
             following = CallbackList(callbacks, self, [*names, "lr"])
         follows_batches = following.follows_batches
+        look = check_finite or following.looks_for_nan
         if self._group is not None:
             expect_alike(self._group, epochs=epochs, batch_size=batch_size, sharded=sharded,
-                         shuffle=shuffle, check_ranks=every, metrics=names)  # fmt: skip
+                         shuffle=shuffle, check_ranks=every, check_finite=look,
+                         metrics=names)  # fmt: skip
             follows_batches = self._group.sum(follows_batches)[0] > 0
         shares = Shares(self._group, len(data.x), batch_size, sharded)
         with self._together(), self.model._built().lock:
@@ -305,7 +310,6 @@ class Trainer(evaluation.Trainer):
         if kind and self.rank == 0:
             bar.start(epochs, shares.steps)
         self._history, self.stop_training, self._not_finite = History(), False, ""
-        look = check_finite or following.looks_for_nan
         logs: dict[str, float] = {}
         warned = False
         try:
