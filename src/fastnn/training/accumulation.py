@@ -35,14 +35,13 @@ class Accumulation:
 
     def add(self, parameters: Iterable[Parameter], weight: float) -> None:
         """Add the present gradients with the weight of their batch."""
+        sums = dict(self.sums)
         for parameter in parameters:
-            weighted = weight * parameter.grad_array
+            sums[parameter] = weight * parameter.grad_array
             if parameter in self.sums:
-                self.sums[parameter] += weighted
-            else:
-                self.sums[parameter] = weighted
-        self.total += weight
-        self.count += 1
+                sums[parameter] += self.sums[parameter]
+        # all at once: an interruption finds the batch in it or not
+        self.sums, self.total, self.count = sums, self.total + weight, self.count + 1
 
     def take(self) -> None:
         """Put the mean into the gradients, and begin anew."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from numpy.typing import ArrayLike
@@ -61,8 +61,12 @@ def fit_many(
     ValueError
         If a trainer, a model, an optimizer or a random generator occurs twice.
     Exception
-        Whatever a `fit` raises, the first one in order. Trainers that have begun are trained to
-        their end before, no others begin.
+        Whatever a `fit` raises, the first one in order. Trainers that have begun end their epoch
+        before, no others begin.
+
+    Notes
+    -----
+    Ctrl-C, or a signal whose handler raises, stops all after the steps that they are at.
 
     Examples
     --------
@@ -88,31 +92,40 @@ def fit_many(
         own = [copy.copy(callback) for callback in given]
         return trainer.fit(x, y, rng=rng, callbacks=own, progress=progress, **options)
 
-    def stop() -> None:
+    def stop(interrupted: bool) -> None:
         for trainer in several:
             trainer.stop_training = True
+            trainer._abandoned = interrupted  # not to the end of the epoch
 
-    return on_threads(fit, several, stop)
+    try:
+        return on_threads(fit, several, stop)
+    finally:
+        for trainer in several:
+            trainer._abandoned = False
 
 
 def on_threads(
-    task: Callable[[Item], Done], items: Sequence[Item], stop: Callable[[], None] | None = None
+    task: Callable[[Item], Done], items: Sequence[Item], stop: Callable[[bool], None] | None = None
 ) -> list[Done]:
     """Return what `task` makes of each item, on as many threads as there are processors.
 
-    Inside, kernels run on one thread. What a task raises is raised, the first one in order: `stop`
-    is called then, no other task begins, and those that have begun are waited for.
+    Inside, kernels run on one thread. What a task raises is raised, the first one in order: then
+    no other task begins, and those that have begun are waited for. `stop`, called before that, is
+    told whether it was the calling thread that was interrupted.
     """
     threads = min(get_num_threads(), len(items))
     if threads <= 1:
         return [task(item) for item in items]
     with ThreadPoolExecutor(threads, initializer=one_thread) as pool:
+        futures: list[Future[Done]] = []
         try:
-            return list(pool.map(task, items))
-        except BaseException:
+            futures += [pool.submit(task, item) for item in items]
+            return [future.result() for future in futures]
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
+            own = any(f.done() and not f.cancelled() and f.exception() is error for f in futures)
             if stop is not None:
-                stop()
+                stop(not own)
             raise
 
 

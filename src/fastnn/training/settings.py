@@ -53,9 +53,10 @@ class Trainer:
     """
 
     __slots__ = (
-        "__weakref__", "_accumulate", "_accumulation", "_alone", "_carried", "_clip_norm",
-        "_clip_value", "_comm", "_group", "_history", "_joint_total", "_l2", "_l2_on", "_last",
-        "_loss", "_model", "_not_finite", "_optimizer", "_plans", "_precision", "_rng", "_started",
+        "__weakref__", "_abandoned", "_accumulate", "_accumulation", "_alone", "_carried",
+        "_clip_norm", "_clip_value", "_comm", "_group", "_history", "_joint_total", "_l2", "_l2_on",
+        "_last", "_loss", "_model", "_not_finite", "_optimizer", "_plans", "_precision", "_rng",
+        "_started",
         "_stateful", "_stop_training", "_sync_batchnorm", "_trained",
     )  # fmt: skip
     _accumulate: int
@@ -101,6 +102,7 @@ class Trainer:
         self.clip_norm, self.clip_value = clip_norm, clip_value
         self.accumulate, self.optimizer, self.precision = accumulate, optimizer, precision
         self._stop_training, self._history, self._not_finite = False, History(), ""
+        self._abandoned = False  # by those who began it, in another thread
         _expect_logits(model, self._loss, 3)
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -21,6 +21,7 @@ from fastnn.losses import l2_penalty
 from fastnn.losses.loss import Loss
 from fastnn.losses.penalty import penalty_value
 from fastnn.training import settings
+from fastnn.training.accumulation import Accumulation
 from fastnn.training.data import (
     count_samples,
     counted_steps,
@@ -108,9 +109,14 @@ class Trainer(settings.Trainer):
                 arrays = {**(arrays or {}), **self._carried.arrays(program, rows)}
             optimizer = self._optimizer
             if optimizer is None or not self._alone:
-                loss = program.step(x, y, weight, None, arrays)
-                self._end(model, program)
-                self._update(program.schedule.parameters, program.total)
+                before = _Before(self, program.schedule.changing)
+                try:
+                    loss = program.step(x, y, weight, None, arrays)
+                    self._end(model, program)
+                    self._update(program.schedule.parameters, program.total)
+                except BaseException:
+                    before.put_back()
+                    raise
             else:
                 with Taking(optimizer, True, 1, self._clip_norm, self._clip_value) as table:
                     loss = program.step(x, y, weight, table, arrays)
@@ -139,6 +145,15 @@ class Trainer(settings.Trainer):
     def _accumulates(self) -> bool:
         """Whether gradients wait for those of other batches."""
         return self._accumulate > 1 or self._accumulation.count > 0
+
+    def _flush_rest(self) -> None:
+        """Update with the gradients that are left at the end of an epoch."""
+        before = _Before(self)
+        try:
+            self._flush()
+        except BaseException:
+            before.put_back()
+            raise
 
     def _flush(self) -> None:
         """Average the gradients over batches, and update."""
@@ -181,7 +196,7 @@ class Trainer(settings.Trainer):
         if self._stateful:
             arrays |= self._carried.arrays(program, rows)
         model.pending = None  # its memory is used now
-        saved = [(array, array.copy()) for array in schedule.changing]
+        before = _Before(self, schedule.changing)
         try:
             pred = empty((rows, *schedule.y.shape), model.dtype)
             program.forward(rows, x, pred, arrays)
@@ -194,10 +209,9 @@ class Trainer(settings.Trainer):
                 if self._l2:
                     loss += plan.penalty(self._l2)
                 self._update(schedule.parameters, rows)
-        except BaseException:  # put statistics and random streams back
+        except BaseException:
             model.pending = None
-            for array, values in saved:
-                array[...] = values
+            before.put_back()
             raise
         if self._stateful:
             self._carried.commit()
@@ -290,6 +304,26 @@ class Trainer(settings.Trainer):
             )  # fmt: skip
             program = self._plans.keep(key, made)
         return program
+
+
+class _Before:
+    """What a step in several pieces changes ahead of its update: an interruption undoes it."""
+
+    def __init__(self, trainer: Trainer, changing: Collection[Array] = ()) -> None:
+        self.trainer, waiting = trainer, trainer._accumulation
+        self.arrays = [(array, array.copy()) for array in changing]  # statistics, random states
+        self.waiting = waiting.sums, waiting.total, waiting.count
+        self.t = trainer._optimizer and trainer._optimizer.t
+
+    def put_back(self) -> None:
+        """Let it be as it was, unless the update has been taken."""
+        trainer = self.trainer
+        if trainer._optimizer is not None and trainer._optimizer.t != self.t:
+            return
+        for array, values in self.arrays:
+            array[...] = values
+        trainer._accumulation = Accumulation(*self.waiting)
+        trainer._note_how_to_step()
 
 
 def _checked(result: Any, pred: Array) -> tuple[float, Array]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from math import isfinite, nan
 from os import PathLike
@@ -397,6 +398,8 @@ class Trainer(evaluation.Trainer):
         steps, done = shares.steps, 0
         losses, totals = np.empty(steps), np.empty(steps)
         while done < steps:
+            if self._abandoned:
+                raise CancelledError("fit_many has been interrupted")
             began = time.perf_counter()
             data = self._refreshed(data)
             in_c = self._runs_in_c and data.lengths is None
@@ -431,8 +434,8 @@ class Trainer(evaluation.Trainer):
             if in_c:
                 passed = max(time.perf_counter() - began, 1e-9)
                 self._at_once = max(1, min(int(count * _AT_A_TIME / passed), 16 * count))
-        if self._accumulation.count:  # what is left for an update
-            self._flush()
+        if self._accumulation.count:
+            self._flush_rest()
         if getattr(self.loss, "reduction", "mean") == "sum":
             return float(losses.sum())
         return _mean(losses, totals)

@@ -1,0 +1,197 @@
+"""Ctrl-C and handlers of signals that raise: training stops after whole steps, and can go on."""
+
+import os
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import fastnn
+
+X = np.random.default_rng(0).normal(size=(24, 4)).astype("f")
+Y = X[:, :2].copy()
+FOLDER = os.path.dirname(fastnn.__file__)
+
+
+class Stop(BaseException):
+    """What a handler raises."""
+
+
+def squares(pred, y):
+    return float(np.square(pred - y).mean()), 2 * (pred - y) / pred.size
+
+
+def make(loss="mse", rng=0, width=5, **options):
+    model = fastnn.Sequential(
+        fastnn.Linear(4, width), fastnn.BatchNorm1d(width), fastnn.Dropout(0.2),
+        fastnn.Linear(width, 2),
+        rng=rng,
+    )  # fmt: skip
+    optimizer = fastnn.optim.Adam(model.parameters(), lr=0.01)
+    return fastnn.Trainer(model, loss, optimizer, **options)
+
+
+def state(trainer):
+    arrays = trainer.model.state_dict().values()
+    waiting = [a.tobytes() for a in trainer._accumulation.sums.values()]
+    masks = [layer._random_state.tobytes() for _, layer in trainer.model._layers()
+             if layer._random_state is not None]  # fmt: skip
+    return trainer.optimizer.t, *(a.tobytes() for a in arrays), *masks, *waiting
+
+
+def train(trainer, callbacks=()):
+    trainer.fit(X, Y, epochs=2, batch_size=8, rng=1, progress=False, callbacks=callbacks)
+
+
+class Interrupt:
+    """Raises at the n-th place where Python would call a handler: at a call, or after one in C."""
+
+    def __init__(self, n):
+        self.left, self.raised = n, False
+
+    def __call__(self, frame, event, argument):
+        if event in ("call", "c_return") and frame.f_code.co_filename.startswith(FOLDER):
+            self.left -= 1
+            if self.left == 0:
+                sys.setprofile(None)
+                self.raised = True
+                raise Stop
+
+    def run(self, function):
+        sys.setprofile(self)
+        try:
+            function()
+        except Stop:
+            pass
+        finally:
+            sys.setprofile(None)
+        return self.raised
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of generators
+@pytest.mark.parametrize(
+    "options", [{}, {"loss": squares}, {"accumulate": 2}, {"clip_norm": 0.1, "l2": 0.1}], ids=str
+)
+def test_an_interrupted_fit_is_of_whole_steps(options):
+    """Wherever it is interrupted, and locks are open afterwards."""
+    whole, places = [], 0
+
+    def note(epoch, logs):
+        whole.append(state(trainer))
+
+    class Steps(fastnn.callbacks.Callback):
+        def on_batch_end(self, step, loss):
+            whole.append(state(trainer))
+
+    trainer = make(**options)
+    trainer.model.parameters()
+    whole.append(state(trainer))
+    train(trainer, [note, Steps()])
+    counter = Interrupt(-1)
+    trainer = make(**options)
+    counter.run(lambda: train(trainer))
+    places = -1 - counter.left
+    assert places > 100
+    for place in range(1, places, 1 + places // 60):
+        trainer = make(**options)
+        trainer.model.parameters()
+        if not Interrupt(place).run(lambda t=trainer: train(t)):
+            continue
+        assert state(trainer) in whole, place
+        assert isinstance(trainer.history, fastnn.History)
+        with ThreadPoolExecutor(1) as other:
+            assert np.isfinite(other.submit(trainer.step, X, Y).result())
+
+
+@pytest.fixture
+def alarm():
+    """Return a function that lets a handler raise soon, and the error that it raises."""
+    def ring(*arguments):
+        raise Stop
+
+    before = signal.signal(signal.SIGALRM, ring)
+    yield lambda: signal.setitimer(signal.ITIMER_REAL, 0.05)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+STEPS = 25_000
+BIG = np.zeros((4 * STEPS, 4), np.float32), np.zeros((4 * STEPS, 2), np.float32)
+needs_signals = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs SIGALRM")
+
+
+@needs_signals
+@pytest.mark.parametrize("loss", ["mse", squares], ids=str)
+def test_a_handler_that_raises_ends_a_fit(loss, alarm):
+    trainer = make(loss)
+    alarm()
+    with pytest.raises(Stop):
+        trainer.fit(*BIG, epochs=10**9, batch_size=4, progress=False)
+    assert trainer.optimizer.t > 0
+    assert np.isfinite(trainer.step(X, Y))
+    assert len(trainer.history.history.get("loss", [])) <= trainer.optimizer.t // STEPS
+
+
+def test_ctrl_c_ends_a_fit():
+    """After an epoch, which is in the history."""
+    trainer = make()
+
+    def press(epoch, logs):
+        if epoch == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(X, Y, epochs=10**9, callbacks=[press], progress=False)
+    assert len(trainer.history.history["loss"]) == 2
+    assert np.isfinite(trainer.step(X, Y))
+
+
+@needs_signals
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_handler_that_raises_ends_fit_many(count, alarm):
+    """Within an epoch that would last much longer."""
+    before = fastnn.get_num_threads()
+    fastnn.set_num_threads(count)
+    several = [make(rng=seed, width=300) for seed in range(3)]
+    try:
+        alarm()
+        with pytest.raises(Stop):
+            fastnn.fit_many(several, *BIG, epochs=10**9, batch_size=4)
+    finally:
+        fastnn.set_num_threads(before)
+    assert several[0].optimizer.t % STEPS  # not at the end of an epoch
+    assert not several[2].optimizer.t
+    for trainer in several:
+        trainer.fit(X, Y, epochs=1, progress=False)
+        assert len(trainer.history.history["loss"]) == 1
+
+
+@needs_signals
+def test_a_handler_that_raises_ends_the_solvers(alarm):
+    def model():
+        return fastnn.Sequential(
+            fastnn.Linear(4, 8), fastnn.Tanh(), fastnn.Linear(8, 2), dtype="float64", rng=0
+        )
+
+    x = np.random.default_rng(0).normal(size=(500, 4))
+    y = np.random.default_rng(1).normal(size=(500, 2))
+    again = {}  # the callback keeps them from ending by themselves
+    for solver in (fastnn.solvers.lbfgs, fastnn.solvers.levenberg_marquardt):
+        one = model()
+        arguments = (one, "mse", x, y) if solver is fastnn.solvers.lbfgs else (one, x, y)
+        first = float(np.square(one(x) - y).mean())
+
+        def wait(iteration, loss):
+            while iteration == 3:
+                again[iteration] = loss
+
+        alarm()
+        with pytest.raises(Stop):
+            solver(*arguments, callback=wait)
+        assert float(np.square(one(x) - y).mean()) == pytest.approx(again.pop(3))
+        assert float(np.square(one(x) - y).mean()) < first
+    alarm()
+    with pytest.raises(Stop):
+        fastnn.optim.minimize(lambda v: (float(v @ v), 2 * v), np.ones(3), max_iter=10**9)
