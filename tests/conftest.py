@@ -22,6 +22,17 @@ DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
 INSTRUCTION_SETS = [name for name, runs in core.variants().items() if runs]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option for the long forms of tests."""
+    parser.addoption("--long", action="store_true", help="more kills, every bit, full disks")
+
+
+@pytest.fixture
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether a test should try all that it can."""
+    return bool(request.config.getoption("--long"))
+
+
 @pytest.fixture(params=DTYPES, ids=str)
 def dtype(request: pytest.FixtureRequest) -> np.dtype:
     """float32, then float64."""

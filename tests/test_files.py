@@ -2,10 +2,13 @@
 
 import errno
 import os
+import resource
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -184,15 +187,27 @@ while True:
 """
 
 
-def test_a_killed_writer_leaves_a_whole_file(tmp_path):
-    path = tmp_path / "a"
-    command = [sys.executable, "-c", WRITER, path]
-    for wait in (0.0, 0.003, 0.01):
+def killed(command, waits, path):
+    """Kill a writer after each of these times and yield what it has left."""
+    for wait in waits:
         with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
             child.stdout.readline()
             time.sleep(wait)
             child.send_signal(signal.SIGKILL)
-        assert len(set(fastnn.load_safetensors(path)["a"])) == 1
+        yield fastnn.load_safetensors(path)["a"]
+
+
+def moments(long):
+    return np.random.default_rng(0).uniform(0, 0.02, 200) if long else [0.0, 0.003, 0.01]
+
+
+def test_a_killed_writer_leaves_a_whole_file(tmp_path, long):
+    path, left = tmp_path / "a", 0
+    for values in killed([sys.executable, "-c", WRITER, path], moments(long), path):
+        assert len(set(values)) == 1
+        left += len(os.listdir(tmp_path)) > 1
+        assert len(os.listdir(tmp_path)) <= 2  # what the writer before has left is gone
+    assert left or not long
     fastnn.save_safetensors(path, NEW)
     assert os.listdir(tmp_path) == ["a"]
 
@@ -227,3 +242,92 @@ fastnn.show_config()
 def test_without_what_windows_lacks(tmp_path):
     """The import, threads and files; natively the workflow runs everything."""
     subprocess.run([sys.executable, "-c", WINDOWS], check=True, timeout=60, cwd=tmp_path)
+
+
+def test_the_order_in_which_a_file_reaches_the_disk(path, monkeypatch):
+    """The data, then the name, then the folder that holds it."""
+    calls = []
+    fsync, replace = os.fsync, os.replace
+
+    def note_sync(descriptor):
+        kind = "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "data"
+        calls.append((kind, os.fstat(descriptor).st_size if kind == "data" else None))
+        fsync(descriptor)
+
+    def note_replace(source, target):
+        calls.append(("name", os.path.dirname(source) == os.path.dirname(target)))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "replace", note_replace)
+    fastnn.save_safetensors(path, NEW)
+    assert calls == [("data", path.stat().st_size), ("name", True), ("folder", None)]
+
+
+# What only another user or a disk of one's own can show ----------------------------------------
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def folder_of_another(long):
+    """A folder that may not be written, with a file that may, for a user without rights."""
+    if not long or not hasattr(os, "seteuid") or os.geteuid() != 0:
+        pytest.skip("needs --long, and root, to become someone without rights")
+    folder = tempfile.mkdtemp(dir="/tmp")
+    path = os.path.join(folder, "a")
+    fastnn.save_safetensors(path, OLD)
+    os.chown(path, NOBODY, NOBODY)
+    os.chmod(folder, 0o755)
+    os.seteuid(NOBODY)
+    yield folder
+    os.seteuid(0)
+    shutil.rmtree(folder)
+
+
+def test_a_writable_file_in_a_read_only_folder(folder_of_another):
+    path = os.path.join(folder_of_another, "a")
+    number = os.stat(path).st_ino
+    for tensors in ({"a": np.ones(3), "b": np.ones(1000)}, NEW):
+        fastnn.save_safetensors(path, tensors)
+        assert fastnn.load_safetensors(path).keys() == tensors.keys()
+    assert os.stat(path).st_ino == number
+    assert os.listdir(folder_of_another) == ["a"]
+    with pytest.raises(PermissionError, match=f"{folder_of_another}/b"):
+        fastnn.save_safetensors(os.path.join(folder_of_another, "b"), NEW)
+    os.chmod(path, 0o444)
+    with pytest.raises(PermissionError, match=f"writable.*{path}"):
+        fastnn.save_safetensors(path, OLD)
+    assert holds(path, NEW)
+
+
+@pytest.fixture
+def small_disk(tmp_path, long):
+    """A folder on a file system of 64 kB."""
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path]
+    if not long or shutil.which("mount") is None or subprocess.run(command, check=False).returncode:
+        pytest.skip("needs --long, and the right to mount a small file system")
+    yield tmp_path
+    subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_disk_that_is_full(small_disk, monkeypatch):
+    """The old file stays; one that must be written in place is refused afterwards."""
+    path = small_disk / "a"
+    fastnn.save_safetensors(path, {"a": np.zeros(2000)})
+    for count in (6500, 10_000, 100_000):
+        with pytest.raises(OSError, match=str(path)) as caught:
+            fastnn.save_safetensors(path, {"a": np.ones(count)})
+        assert caught.value.errno == errno.ENOSPC
+        assert not fastnn.load_safetensors(path)["a"].any()
+        assert os.listdir(small_disk) == ["a"]
+    fastnn.save_safetensors(path, {"a": np.zeros(3500)})
+
+    def refuse(*arguments):
+        raise OSError(errno.EPERM, "no")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(OSError, match=str(path)):
+        fastnn.save_safetensors(path, {"a": np.ones(10_000)})
+    with pytest.raises(ValueError, match=str(path)):
+        fastnn.load_safetensors(path)
