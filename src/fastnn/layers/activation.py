@@ -51,20 +51,25 @@ class _Activation(Layer):
 
 
 class ReLU(_Activation):
-    """Rectified linear unit, max(x, 0); its gradient at 0 is 0 (Nair & Hinton 2010).
+    r"""Rectified linear unit, max(x, 0); its gradient at 0 is 0 (Nair & Hinton 2010).
+
+    Notes
+    -----
+    .. math::
+        y = \max(x, 0), \qquad \frac{dy}{dx} = [x > 0]
 
     Examples
     --------
     >>> import numpy as np, fastnn
-    >>> fastnn.ReLU()(np.array([[-1.0, 2.0]]))
-    array([[0., 2.]], dtype=float32)
+    >>> fastnn.ReLU(dtype="float64")(np.array([-2.0, 0.0, 2.0])).round(3)
+    array([0., 0., 2.])
     """
 
     _kernel = "relu"
 
 
 class LeakyReLU(_Activation):
-    """x where positive, negative_slope * x elsewhere (Maas, Hannun & Ng 2013).
+    r"""x where positive, negative_slope * x elsewhere (Maas, Hannun & Ng 2013).
 
     Parameters
     ----------
@@ -75,6 +80,20 @@ class LeakyReLU(_Activation):
     ------
     TypeError, ValueError
         If `negative_slope` is no number, negative or not finite.
+
+    Notes
+    -----
+    .. math::
+        y = \begin{cases} x & x > 0 \\ s x & \text{else} \end{cases}, \qquad
+        \frac{dy}{dx} = \begin{cases} 1 & x > 0 \\ s & \text{else} \end{cases}
+
+    s is `negative_slope`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> fastnn.LeakyReLU(0.1, dtype="float64")(np.array([-2.0, 0.0, 2.0])).round(3)
+    array([-0.2,  0. ,  2. ])
     """
 
     _kernel = "leaky_relu"
@@ -95,7 +114,7 @@ class LeakyReLU(_Activation):
 
 
 class ELU(_Activation):
-    """Exponential linear unit: x where positive, alpha * (exp(x) - 1) elsewhere (arXiv 1511.07289).
+    r"""Exponential linear unit: x where positive, alpha * (exp(x) - 1) else (arXiv 1511.07289).
 
     Parameters
     ----------
@@ -106,6 +125,18 @@ class ELU(_Activation):
     ------
     TypeError, ValueError
         If `alpha` is no number, negative or not finite.
+
+    Notes
+    -----
+    .. math::
+        y = \begin{cases} x & x > 0 \\ \alpha (e^x - 1) & \text{else} \end{cases}, \qquad
+        \frac{dy}{dx} = \begin{cases} 1 & x > 0 \\ y + \alpha & \text{else} \end{cases}
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> fastnn.ELU(dtype="float64")(np.array([-2.0, 0.0, 2.0])).round(3)
+    array([-0.865,  0.   ,  2.   ])
     """
 
     _kernel = "elu"
@@ -126,29 +157,68 @@ class ELU(_Activation):
 
 
 class SELU(_Activation):
-    """Scaled exponential linear unit: s * ELU(alpha), s = 1.0507…, alpha = 1.6732….
+    r"""Scaled exponential linear unit: s * ELU(alpha), s = 1.0507…, alpha = 1.6732….
 
     With these two numbers and weights of `lecun_normal`, activations keep mean 0 and variance 1
     from layer to layer (Klambauer et al. 2017, arXiv 1706.02515).
+
+    Notes
+    -----
+    .. math::
+        y = s \begin{cases} x & x > 0 \\ \alpha (e^x - 1) & \text{else} \end{cases}, \qquad
+        \frac{dy}{dx} = \begin{cases} s & x > 0 \\ y + s \alpha & \text{else} \end{cases}
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> fastnn.SELU(dtype="float64")(np.array([-2.0, 0.0, 2.0])).round(3)
+    array([-1.52 ,  0.   ,  2.101])
     """
 
     _kernel = "selu"
 
 
 class Sigmoid(_Activation):
-    """Logistic function, 1 / (1 + exp(-x))."""
+    r"""Logistic function, 1 / (1 + exp(-x)).
+
+    Notes
+    -----
+    .. math::
+        y = \frac{1}{1 + e^{-x}}, \qquad \frac{dy}{dx} = y (1 - y)
+
+    For any x without overflow. A model that is trained with
+    `binary_cross_entropy_with_logits` ends before it.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> fastnn.Sigmoid(dtype="float64")(np.array([-2.0, 0.0, 2.0])).round(3)
+    array([0.119, 0.5  , 0.881])
+    """
 
     _kernel = "sigmoid"
 
 
 class Tanh(_Activation):
-    """Hyperbolic tangent."""
+    r"""Hyperbolic tangent.
+
+    Notes
+    -----
+    .. math::
+        y = \tanh x = \frac{e^x - e^{-x}}{e^x + e^{-x}}, \qquad \frac{dy}{dx} = 1 - y^2
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> fastnn.Tanh(dtype="float64")(np.array([-2.0, 0.0, 2.0])).round(3)
+    array([-0.964,  0.   ,  0.964])
+    """
 
     _kernel = "tanh"
 
 
 class GELU(_Activation):
-    """Gaussian error linear unit, x * Phi(x) (Hendrycks & Gimpel 2016, arXiv 1606.08415).
+    r"""Gaussian error linear unit, x * Phi(x) (Hendrycks & Gimpel 2016, arXiv 1606.08415).
 
     Parameters
     ----------
@@ -159,6 +229,19 @@ class GELU(_Activation):
     ------
     ValueError
         If `approximate` is neither.
+
+    Notes
+    -----
+    .. math::
+        y = x\, \Phi(x), \qquad \frac{dy}{dx} = \Phi(x) + x\, \varphi(x)
+
+    Φ and φ are the distribution function and the density of the normal distribution.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> fastnn.GELU(dtype="float64")(np.array([-2.0, 0.0, 2.0])).round(3)
+    array([-0.046,  0.   ,  1.954])
     """
 
     _saves_input = True
@@ -179,21 +262,50 @@ class GELU(_Activation):
 
 
 class SiLU(_Activation):
-    """Sigmoid-weighted linear unit, x * sigmoid(x) (arXiv 1702.03118), also called swish."""
+    r"""Sigmoid-weighted linear unit, x * sigmoid(x) (arXiv 1702.03118), also called swish.
+
+    Notes
+    -----
+    .. math::
+        y = x\, \sigma(x), \qquad \frac{dy}{dx} = \sigma(x) + y\, (1 - \sigma(x))
+
+    σ is the logistic function.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> fastnn.SiLU(dtype="float64")(np.array([-2.0, 0.0, 2.0])).round(3)
+    array([-0.238,  0.   ,  1.762])
+    """
 
     _kernel = "silu"
     _saves_input = True
 
 
 class Mish(_Activation):
-    """Self-regularized activation, x * tanh(log(1 + exp(x))) (Misra 2019, arXiv 1908.08681)."""
+    r"""Self-regularized activation, x * tanh(log(1 + exp(x))) (Misra 2019, arXiv 1908.08681).
+
+    Notes
+    -----
+    .. math::
+        y = x\, t, \qquad t = \tanh \log(1 + e^x), \qquad
+        \frac{dy}{dx} = t + x\, (1 - t^2)\, \sigma(x)
+
+    σ is the logistic function.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> fastnn.Mish(dtype="float64")(np.array([-2.0, 0.0, 2.0])).round(3)
+    array([-0.253,  0.   ,  1.944])
+    """
 
     _kernel = "mish"
     _saves_input = True
 
 
 class Softplus(_Activation):
-    """Smooth ReLU, log(1 + exp(beta * x)) / beta (Dugas et al. 2001), for any x without overflow.
+    r"""Smooth ReLU, log(1 + exp(beta * x)) / beta (Dugas et al. 2001), for any x without overflow.
 
     Parameters
     ----------
@@ -204,6 +316,19 @@ class Softplus(_Activation):
     ------
     TypeError, ValueError
         If `beta` is no number, not above 0 or not finite.
+
+    Notes
+    -----
+    .. math::
+        y = \frac{1}{\beta} \log(1 + e^{\beta x}), \qquad \frac{dy}{dx} = \sigma(\beta x)
+
+    σ is the logistic function.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> fastnn.Softplus(dtype="float64")(np.array([-2.0, 0.0, 2.0])).round(3)
+    array([0.127, 0.693, 2.127])
     """
 
     _kernel = "softplus"
@@ -224,14 +349,45 @@ class Softplus(_Activation):
 
 
 class Softmax(_Activation):
-    """exp(x) / sum(exp(x)) over the last axis, stable for any finite input."""
+    r"""exp(x) / sum(exp(x)) over the last axis, stable for any finite input.
+
+    Notes
+    -----
+    .. math::
+        y_i = \frac{e^{x_i}}{\sum_j e^{x_j}}, \qquad
+        \frac{\partial L}{\partial x_i} = y_i \Bigl(\bar y_i - \sum_j \bar y_j y_j\Bigr)
+
+    :math:`\bar y` is the gradient of the loss L with respect to the output. Bridle 1990. A
+    model that is trained with `cross_entropy` ends before it.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> fastnn.Softmax(dtype="float64")(np.array([[0.0, 1.0, 2.0]])).round(3)
+    array([[0.09 , 0.245, 0.665]])
+    """
 
     _kernel = "softmax"
     _needs_features = True
 
 
 class LogSoftmax(_Activation):
-    """log(softmax(x)) over the last axis, x - log(sum(exp(x))), stable for any finite input."""
+    r"""log(softmax(x)) over the last axis, x - log(sum(exp(x))), stable for any finite input.
+
+    Notes
+    -----
+    .. math::
+        y_i = x_i - \log \sum_j e^{x_j}, \qquad
+        \frac{\partial L}{\partial x_i} = \bar y_i - e^{y_i} \sum_j \bar y_j
+
+    :math:`\bar y` is the gradient of the loss L with respect to the output.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> fastnn.LogSoftmax(dtype="float64")(np.array([[0.0, 1.0, 2.0]])).round(3)
+    array([[-2.408, -1.408, -0.408]])
+    """
 
     _kernel = "log_softmax"
     _needs_features = True

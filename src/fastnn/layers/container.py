@@ -171,6 +171,13 @@ class Residual(_Container):
         Together they must keep the shape.
     dtype : {"float32", "float64"}, optional
     rng : int, numpy.random.Generator or None
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> layer = fastnn.Residual(fastnn.ReLU(), dtype="float64")
+    >>> layer(np.array([[-1.0, 2.0]]))
+    array([[-1.,  4.]])
     """
 
     def plan(self, builder: Builder, x: Value) -> Value:
@@ -201,6 +208,13 @@ class Concat(_Container):
         Their outputs may differ in the last axis only.
     dtype : {"float32", "float64"}, optional
     rng : int, numpy.random.Generator or None
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> layer = fastnn.Concat(fastnn.Tanh(), fastnn.ReLU(), dtype="float64")
+    >>> layer(np.array([[-1.0, 2.0]])).round(3)
+    array([[-0.762,  0.964,  0.   ,  2.   ]])
     """
 
     def keeps_shape(self) -> bool:

@@ -35,6 +35,16 @@ class Dropout(Layer):
     -----
     Srivastava et al. 2014. The mask comes from Philox4x32-10 (Salmon et al. 2011), counted by
     element and forward pass, so that it is the same whatever the number of threads.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> layer, x = fastnn.Dropout(0.5, dtype="float64", rng=0), np.ones((2, 4))
+    >>> layer.forward(x, training=True)
+    array([[2., 2., 0., 2.],
+           [0., 2., 0., 0.]])
+    >>> bool((layer(x) == x).all())
+    True
     """
 
     p = option(fraction)

@@ -18,6 +18,12 @@ class Flatten(Layer):
     ----------
     dtype : {"float32", "float64"}, optional
     rng : int, numpy.random.Generator or None
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> fastnn.Flatten()(np.ones((5, 3, 4))).shape
+    (5, 12)
     """
 
     def __init__(self, *, dtype: DTypeLike | None = None, rng: Rng = None) -> None:

@@ -38,7 +38,10 @@ def mse(
     element_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Loss | tuple[float, Array]:
-    """Mean squared error: ℓ = (pred - target)².
+    r"""Mean squared error: ℓ = (pred - target)².
+
+    .. math::
+        \ell = (p - t)^2, \qquad \frac{\partial \ell}{\partial p} = 2 (p - t)
 
     Parameters
     ----------
@@ -88,7 +91,10 @@ def l1(
     element_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Loss | tuple[float, Array]:
-    """Mean absolute error: ℓ = abs(pred - target), with gradient 0 where they are equal.
+    r"""Mean absolute error: ℓ = abs(pred - target), with gradient 0 where they are equal.
+
+    .. math::
+        \ell = |p - t|, \qquad \frac{\partial \ell}{\partial p} = \operatorname{sign}(p - t)
 
     Parameters
     ----------
@@ -140,7 +146,12 @@ def huber(
     element_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Loss | tuple[float, Array]:
-    """Huber's loss: ℓ = e² / 2 where abs(e) <= delta, else delta (abs(e) - delta / 2).
+    r"""Huber's loss: ℓ = e² / 2 where abs(e) <= delta, else delta (abs(e) - delta / 2).
+
+    .. math::
+        \ell = \begin{cases} e^2 / 2 & |e| \le \delta \\ \delta (|e| - \delta / 2) & \text{else}
+        \end{cases}, \qquad \frac{\partial \ell}{\partial p} = \max(-\delta, \min(e, \delta)),
+        \qquad e = p - t
 
     Huber 1964, Robust estimation of a location parameter.
 
@@ -194,7 +205,10 @@ def poisson_nll(
     element_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Loss | tuple[float, Array]:
-    """Negative log likelihood of counts: ℓ = e^log_rate - target · log_rate.
+    r"""Negative log likelihood of counts: ℓ = e^log_rate - target · log_rate.
+
+    .. math::
+        \ell = e^r - t r, \qquad \frac{\partial \ell}{\partial r} = e^r - t
 
     The term log(target!), which no prediction changes, is left out.
 
@@ -247,7 +261,12 @@ def gaussian_nll(
     element_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Loss | tuple[float, Array]:
-    """Negative log likelihood of a normal distribution: ℓ = (v + (m - target)² e^-v) / 2.
+    r"""Negative log likelihood of a normal distribution: ℓ = (v + (m - target)² e^-v) / 2.
+
+    .. math::
+        \ell = \tfrac12 \bigl(v + (m - t)^2 e^{-v}\bigr), \qquad
+        \frac{\partial \ell}{\partial m} = (m - t) e^{-v}, \qquad
+        \frac{\partial \ell}{\partial v} = \tfrac12 \bigl(1 - (m - t)^2 e^{-v}\bigr)
 
     A model predicts the mean m and v, the logarithm of the variance, of each output. The constant
     log(2π) / 2 is left out. Nix and Weigend 1994, Estimating the mean and variance of the target
@@ -305,7 +324,11 @@ def quantile(
     element_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Loss | tuple[float, Array]:
-    """Pinball loss: ℓ = max(q e, (q - 1) e), e = target - pred, least at the quantile q.
+    r"""Pinball loss: ℓ = max(q e, (q - 1) e), e = target - pred, least at the quantile q.
+
+    .. math::
+        \ell = \max\bigl(q (t - p), (q - 1) (t - p)\bigr), \qquad
+        \frac{\partial \ell}{\partial p} = [p > t] - q
 
     A model predicts several quantiles of each output. The gradient is 0 where they are met.
     Koenker and Bassett 1978, Regression quantiles.
@@ -374,7 +397,11 @@ def cross_entropy(
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Loss | tuple[float, Array]:
-    """Cross entropy of the softmax: ℓ = -Σ c t log softmax(logits), a mean over rows.
+    r"""Cross entropy of the softmax: ℓ = -Σ c t log softmax(logits), a mean over rows.
+
+    .. math::
+        \ell = -\sum_k c_k t_k \log p_k, \qquad p = \operatorname{softmax}(z), \qquad
+        \frac{\partial \ell}{\partial z_k} = p_k \sum_j c_j t_j - c_k t_k
 
     t is 1 for the label and 0 for other classes, or the given probabilities, and then smoothed; c
     is the class weight. The last axis holds the classes (PyTorch: the second).
@@ -440,7 +467,10 @@ def binary_cross_entropy_with_logits(
     element_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Loss | tuple[float, Array]:
-    """Cross entropy of the sigmoid: ℓ = -t log s - (1 - t) log(1 - s), s = sigmoid(logits).
+    r"""Cross entropy of the sigmoid: ℓ = -t log s - (1 - t) log(1 - s), s = sigmoid(logits).
+
+    .. math::
+        \ell = \log(1 + e^z) - t z, \qquad \frac{\partial \ell}{\partial z} = \sigma(z) - t
 
     The target t is a probability in [0, 1], or a class, 0 or 1.
 
