@@ -23,7 +23,7 @@ extensions = [
     "reference_pages",
     "pictures",
 ]
-exclude_patterns = ["course/*", "README.md"]
+exclude_patterns = ["course/*", "**/sg_execution_times.rst", "sg_execution_times.rst"]
 templates_path = ["_templates"]
 nitpicky = True
 
