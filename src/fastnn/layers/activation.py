@@ -165,8 +165,8 @@ class SELU(_Activation):
     Notes
     -----
     .. math::
-        y = s \begin{cases} x & x > 0 \\ \alpha (e^x - 1) & \text{else} \end{cases}, \qquad
-        \frac{dy}{dx} = \begin{cases} s & x > 0 \\ y + s \alpha & \text{else} \end{cases}
+        y &= s \begin{cases} x & x > 0 \\ \alpha (e^x - 1) & \text{else} \end{cases} \\
+        \frac{dy}{dx} &= \begin{cases} s & x > 0 \\ y + s \alpha & \text{else} \end{cases}
 
     Examples
     --------

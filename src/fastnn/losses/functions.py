@@ -149,9 +149,9 @@ def huber(
     r"""Huber's loss: ℓ = e² / 2 where abs(e) <= delta, else delta (abs(e) - delta / 2).
 
     .. math::
-        \ell = \begin{cases} e^2 / 2 & |e| \le \delta \\ \delta (|e| - \delta / 2) & \text{else}
-        \end{cases}, \qquad \frac{\partial \ell}{\partial p} = \max(-\delta, \min(e, \delta)),
-        \qquad e = p - t
+        e &= p - t, \qquad \frac{\partial \ell}{\partial p} = \max(-\delta, \min(e, \delta)) \\
+        \ell &= \begin{cases} e^2 / 2 & |e| \le \delta \\ \delta (|e| - \delta / 2) & \text{else}
+        \end{cases}
 
     Huber 1964, Robust estimation of a location parameter.
 
@@ -264,8 +264,8 @@ def gaussian_nll(
     r"""Negative log likelihood of a normal distribution: ℓ = (v + (m - target)² e^-v) / 2.
 
     .. math::
-        \ell = \tfrac12 \bigl(v + (m - t)^2 e^{-v}\bigr), \qquad
-        \frac{\partial \ell}{\partial m} = (m - t) e^{-v}, \qquad
+        \ell &= \tfrac12 \bigl(v + (m - t)^2 e^{-v}\bigr) \\
+        \frac{\partial \ell}{\partial m} &= (m - t) e^{-v}, \qquad
         \frac{\partial \ell}{\partial v} = \tfrac12 \bigl(1 - (m - t)^2 e^{-v}\bigr)
 
     A model predicts the mean m and v, the logarithm of the variance, of each output. The constant
@@ -400,8 +400,8 @@ def cross_entropy(
     r"""Cross entropy of the softmax: ℓ = -Σ c t log softmax(logits), a mean over rows.
 
     .. math::
-        \ell = -\sum_k c_k t_k \log p_k, \qquad p = \operatorname{softmax}(z), \qquad
-        \frac{\partial \ell}{\partial z_k} = p_k \sum_j c_j t_j - c_k t_k
+        \ell &= -\sum_k c_k t_k \log p_k, \qquad p = \operatorname{softmax}(z) \\
+        \frac{\partial \ell}{\partial z_k} &= p_k \sum_j c_j t_j - c_k t_k
 
     t is 1 for the label and 0 for other classes, or the given probabilities, and then smoothed; c
     is the class weight. The last axis holds the classes (PyTorch: the second).
