@@ -23,21 +23,23 @@ changes the objective by :math:`dJ = \langle \bar O, dO \rangle`. Put in :math:`
 + H\, dW_2^\top + \mathbf 1\, db_2^\top`, and move the factors to the other side of the product:
 
 .. math::
-    \langle \bar O, dH\, W_2^\top \rangle = \langle \bar O W_2, dH \rangle, \qquad
-    \langle \bar O, H\, dW_2^\top \rangle = \langle \bar O^\top H, dW_2 \rangle, \qquad
-    \langle \bar O, \mathbf 1\, db_2^\top \rangle = \langle \bar O^\top \mathbf 1, db_2 \rangle .
+    \langle \bar O, dH\, W_2^\top \rangle &= \langle \bar O W_2, dH \rangle, \\
+    \langle \bar O, H\, dW_2^\top \rangle &= \langle \bar O^\top H, dW_2 \rangle, \\
+    \langle \bar O, \mathbf 1\, db_2^\top \rangle &= \langle \bar O^\top \mathbf 1, db_2 \rangle .
 
 What stands beside :math:`dH`, :math:`dW_2` and :math:`db_2` are their gradients. The same step once
 more for the first layer, and the penalty's :math:`\partial s / \partial W = \lambda W`, give
 everything:
 
 .. math::
+    \begin{aligned}
     \bar O &= \tfrac1n (P - Y), &
     \bar W_2 &= \bar O^\top H + \lambda W_2, &
     \bar b_2 &= \bar O^\top \mathbf 1, \\
     \bar H &= \bar O W_2, & \bar Z &= \bar H \odot \varphi'(Z), & & \\
     & & \bar W_1 &= \bar Z^\top X + \lambda W_1, &
     \bar b_1 &= \bar Z^\top \mathbf 1 .
+    \end{aligned}
 
 :math:`Y` holds a one in each row, at the label. The first formula is the reason why softmax and
 cross-entropy belong together: with :math:`\ell_i = \log \sum_k e^{O_{ik}} - O_{i, y_i}`,
@@ -76,7 +78,7 @@ Y = np.eye(classes)[y]
 # forward
 Z = X @ W1.T + b1
 H = np.maximum(Z, 0)
-O = H @ W2.T + b2  # noqa: E741
+O = H @ W2.T + b2
 P = np.exp(O) / np.exp(O).sum(axis=1, keepdims=True)
 J = -np.log(P[np.arange(n), y]).mean() + lam / 2 * ((W1**2).sum() + (W2**2).sum())
 
@@ -146,14 +148,14 @@ nodes = {  # name: place and colour
     "X": (0, 1, "0.45"), "Z": (1.5, 1, BLUE), "H": (3, 1, BLUE), "O": (4.5, 1, BLUE),
     "L": (6, 1, BLUE), "J": (7.5, 1, BLUE), "s": (6, 0, BLUE), "y": (6, 2, "0.45"),
     "W_1": (1.5, 0, GREEN), "b_1": (1.5, 2, GREEN), "W_2": (4.5, 0, GREEN), "b_2": (4.5, 2, GREEN),
-}  # fmt: skip
+}
 edges = {  # from, to: the gradient that comes back
     ("X", "Z"): "", ("W_1", "Z"): r"$\bar Z^\top X$", ("b_1", "Z"): r"$\bar Z^\top\mathbf{1}$",
     ("Z", "H"): r"$\bar H\odot\varphi'(Z)$", ("H", "O"): r"$\bar O\, W_2$",
     ("W_2", "O"): r"$\bar O^\top H$", ("b_2", "O"): r"$\bar O^\top\mathbf{1}$",
     ("O", "L"): r"$\frac{1}{n}(P-Y)$", ("y", "L"): "", ("L", "J"): "1", ("s", "J"): "1",
     ("W_1", "s"): r"$\lambda W_1$", ("W_2", "s"): r"$\lambda W_2$",
-}  # fmt: skip
+}
 
 figure, ax = plt.subplots(figsize=(9, 3.6))
 for (start, end), label in edges.items():
@@ -166,10 +168,10 @@ for (start, end), label in edges.items():
         align = {"ha": "center", "va": "bottom"} if y0 == y1 else {"ha": "left", "va": "center"}
         offset = (0, 5) if y0 == y1 else (6, 0) if x0 == x1 else (8, -9)
         ax.annotate(label, place, offset, textcoords="offset points", color=ORANGE, fontsize=12,
-                    **align)  # fmt: skip
+                    **align)
 for name, (x, y_, color) in nodes.items():
     ax.text(x, y_, f"${name}$", color="white", fontsize=14, ha="center", va="center",
-            bbox={"boxstyle": "circle,pad=0.35", "color": color})  # fmt: skip
+            bbox={"boxstyle": "circle,pad=0.35", "color": color})
 ax.set(xlim=(-0.4, 7.9), ylim=(-0.75, 2.35))
 ax.set_title("values along the arrows, gradients against them")
 ax.axis("off")
@@ -230,7 +232,7 @@ for i, depth in enumerate((1, 4, 16)):
     ax.plot(equal, parameters / 2**20, "o", color=f"C{i}")
     layers = "1 hidden layer" if depth == 1 else f"{depth} hidden layers"
     ax.annotate(layers, (batches[-1], kept(depth, batches[-1]) / 2**20), (6, 0),
-                textcoords="offset points", color=f"C{i}", va="center")  # fmt: skip
+                textcoords="offset points", color=f"C{i}", va="center")
 ax.spines[["top", "right"]].set_visible(False)
 ax.set_yticks([2.0**-8, 2.0**-4, 1, 16, 128], ["4 KiB", "64 KiB", "1 MiB", "16 MiB", "128 MiB"])
 ax.set_xticks(4 ** np.arange(7), [str(4**i) for i in range(7)])

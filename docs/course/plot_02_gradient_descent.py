@@ -81,7 +81,7 @@ def loss(path):
 paths = {
     "0.5 / β: slow": descend(0.5 / beta), "1 / β: straight to the floor": descend(1 / beta),
     "1.9 / β: zig-zag": descend(1.9 / beta), "2.05 / β: diverges": descend(2.05 / beta),
-}  # fmt: skip
+}
 
 figure, axes = plt.subplots(2, 2, figsize=(9, 4.6), sharex=True, sharey=True)
 grid = np.stack(np.meshgrid(np.linspace(-4.6, 1.2, 200), np.linspace(-1.6, 1.6, 200)), axis=-1)
@@ -163,7 +163,7 @@ def network():
     return fastnn.Sequential(
         fastnn.Linear(2, 24), fastnn.Tanh(), fastnn.Linear(24, 24), fastnn.Tanh(),
         fastnn.Linear(24, 2), dtype="float64", rng=1,
-    )  # fmt: skip
+    )
 
 
 model = network()
@@ -211,7 +211,7 @@ for i, factor in enumerate((0.5, 1, 2.5)):
     losses, curvatures = train(lr)
     print(f"{factor:4} / λ: loss {losses[0]:.3f} -> {losses[-1]:.3f}, "
           f"rate × largest curvature: most {curvatures.max() * lr:.2f}, at the end "
-          f"{curvatures[-1] * lr:.2f}")  # fmt: skip
+          f"{curvatures[-1] * lr:.2f}")
     assert losses[-1] < losses[0]
     assert curvatures.max() * lr > 2
     left.plot(losses, color=f"C{i}", label=f"{factor:g} / λ")

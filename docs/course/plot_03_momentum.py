@@ -113,7 +113,7 @@ for i, (name, make) in enumerate(METHODS.items()):
     path, ax = descend(make, 500), panels[name]
     needed[name] = int(np.argmax(loss(path) < 1e-6))
     ax.contour(*np.moveaxis(grid, -1, 0), loss(grid), np.geomspace(0.02, 40, 12), colors="0.8",
-               linewidths=0.8)  # fmt: skip
+               linewidths=0.8)
     ax.plot(*path[:26].T, ".-", color=f"C{i}", linewidth=1.2, markersize=6)
     ax.plot(0, 0, "*", color="black", markersize=11)
     ax.set(title=name, xlim=(-4.6, 1.2), ylim=(-0.75, 0.75))

@@ -23,15 +23,17 @@ size as all others. But :math:`G` only grows; gradients of constant magnitude gi
 **Adam** takes a running mean of the gradients too, and corrects both for having started at 0:
 
 .. math::
+    \begin{aligned}
     m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t, & \hat m_t &= m_t / (1 - \beta_1^t), \\
     v_t &= \beta_2 v_{t-1} + (1 - \beta_2) g_t^2, & \hat v_t &= v_t / (1 - \beta_2^t), \\
     & & x_t &= x_{t-1} - \eta\, \hat m_t / (\sqrt{\hat v_t} + \varepsilon) .
+    \end{aligned}
 
 *Why just this correction?* Unroll the mean, and let all gradients have the same expectation:
 
 .. math::
-    m_t = (1 - \beta_1) \sum_{k=1}^t \beta_1^{t-k} g_k \quad\Rightarrow\quad
-    \mathrm E[m_t] = \mathrm E[g]\, (1 - \beta_1) \sum_{k=1}^t \beta_1^{t-k}
+    m_t &= (1 - \beta_1) \sum_{k=1}^t \beta_1^{t-k} g_k , \\
+    \mathrm E[m_t] &= \mathrm E[g]\, (1 - \beta_1) \sum_{k=1}^t \beta_1^{t-k}
     = \mathrm E[g]\, (1 - \beta_1^t) ,
 
 and :math:`v_t` likewise. Without it the two errors do not cancel: the first step is
@@ -96,7 +98,7 @@ for row, (bowl, A) in zip(axes, BOWLS.items(), strict=True):
     for i, (ax, make) in enumerate(zip(row, RULES.values(), strict=True)):
         path = descend(make, A, STARTS[bowl])
         ax.contour(*np.moveaxis(grid, -1, 0), height, np.geomspace(0.1, 800, 11), colors="0.85",
-                   linewidths=0.8)  # fmt: skip
+                   linewidths=0.8)
         ax.plot(*path.T, ".-", color=f"C{i}", linewidth=1, markersize=4)
         ax.plot(0, 0, "*", color="black", markersize=10)
         ax.set(xlim=(-3.6, 1.6), ylim=(-3.6, 1.6), aspect="equal")
@@ -158,7 +160,7 @@ np.testing.assert_allclose(lengths["Adam"], 1, rtol=1e-6)
 plain = lengths["Adam without correction"]
 np.testing.assert_allclose(plain, (1 - 0.9**t) / np.sqrt(1 - 0.999**t), rtol=1e-4)
 print(f"without correction: first step {plain[0]:.2f}, longest {plain.max():.1f} (step "
-      f"{plain.argmax() + 1}), still {plain[999]:.2f} at step 1000")  # fmt: skip
+      f"{plain.argmax() + 1}), still {plain[999]:.2f} at step 1000")
 
 # %%
 # Without the correction Adam's first step is 3.2 times too long, its twelfth 6.6 times, and after a
@@ -210,7 +212,7 @@ for rule in optim.Adam, optim.LAMB:
     model = fastnn.Sequential(
         fastnn.Linear(20, 400), fastnn.Tanh(), fastnn.Linear(400, 30), fastnn.Tanh(),
         fastnn.Linear(30, 200), fastnn.Tanh(), fastnn.Linear(200, 5), rng=0,
-    )  # fmt: skip
+    )
     weights = [p for p in model.parameters() if p.name.endswith("weight")]
     before = [p.data.copy() for p in weights]
     fastnn.Trainer(model, "cross_entropy", rule(model.parameters(), lr=0.02)).step(x, y)

@@ -88,7 +88,7 @@ t = np.arange(T)
 for name, formula in {
     "exponential": np.exp(-0.012 * t), "inverse time": 1 / (1 + 0.04 * t),
     "step": 0.5 ** (t // 60), "cosine": (1 + np.cos(np.pi * t / T)) / 2,
-}.items():  # fmt: skip
+}.items():
     np.testing.assert_allclose([DECAYING[name](step) for step in range(T)], formula, rtol=1e-12)
 
 # %%
@@ -225,7 +225,7 @@ curvature = np.geomspace(1e-4, 1, 50)
 MOMENTA = {
     "μ = 0": 0.0, "μ = 0.9": 0.9, "μ = 0.99": 0.99, "μ = 0.999": 0.999,
     "μ = t / (t + 3)": lambda t: t / (t + 3),
-}  # fmt: skip
+}
 
 figure, ax = plt.subplots(figsize=(7, 4))
 t = np.arange(1, 2001)

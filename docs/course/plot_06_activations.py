@@ -104,9 +104,9 @@ for i, (name, (layer, std)) in enumerate(CASES.items()):
     lengths = gradient_lengths(layer, std)
     ax.semilogy(np.arange(DEPTH + 1), lengths, ".-", color=f"C{i}")
     ax.annotate(name, (DEPTH, lengths[-1]), (6, 0), textcoords="offset points", color=f"C{i}",
-                va="center", fontsize="large")  # fmt: skip
+                va="center", fontsize="large")
     print(f"{name}: {lengths[-1]:.0e} of the gradient's length after {DEPTH} layers, "
-          f"{lengths[-1] ** (1 / DEPTH):.2f} per layer")  # fmt: skip
+          f"{lengths[-1] ** (1 / DEPTH):.2f} per layer")
     if name == "sigmoid":
         assert lengths[-1] < 0.25**DEPTH
     elif name == "ReLU":
@@ -156,7 +156,7 @@ def train(activation, lr, seed=0):
     model = fastnn.Sequential(
         fastnn.Linear(2, 24), activation(), fastnn.Linear(24, 24), activation(),
         fastnn.Linear(24, 1), rng=seed,
-    )  # fmt: skip
+    )
     trainer = fastnn.Trainer(model, "mse", fastnn.optim.Adam(model.parameters(), lr=lr))
     trainer.fit(t, target, epochs=40, rng=0, progress=False)
     return trainer

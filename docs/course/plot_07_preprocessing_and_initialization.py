@@ -83,7 +83,7 @@ for i, (ax, (name, x)) in enumerate(
     grid = np.stack(np.meshgrid(np.linspace(-2, 2, 100), np.linspace(-2, 2, 100)), axis=-1)
     height = 0.5 * np.sum(grid @ hessian * grid, axis=-1)
     ax.contour(*np.moveaxis(grid + best, -1, 0), height, np.geomspace(0.01, 40, 12), colors="0.8",
-               linewidths=0.8)  # fmt: skip
+               linewidths=0.8)
     ax.plot(*path.T, ".-", color=f"C{i}", linewidth=1.2, markersize=7)
     ax.plot(*best, "*", color="black", markersize=11)
     ax.set(title=f"{name}, κ = {conditions[name]:.0f}", xlabel="weight 1", aspect="equal")
@@ -175,7 +175,7 @@ print("outputs by layer:")
 for name, values in spread.items():
     print(f"{name:11}", " ".join(f"{value:8.2g}" for value in values))
 np.testing.assert_allclose(np.divide(spread["0.01 randn"][1:], spread["0.01 randn"][:-1]),
-                           0.01 * np.sqrt(WIDTH), rtol=0.03)  # fmt: skip
+                           0.01 * np.sqrt(WIDTH), rtol=0.03)
 growth = [g.std() for g in inside["randn"][1]]
 print(f"gradients of randn: × {(growth[0] / growth[-1]) ** (1 / (DEPTH - 1)):.2f} per layer")
 assert 2.6 < (growth[0] / growth[-1]) ** (1 / (DEPTH - 1)) < 3.0

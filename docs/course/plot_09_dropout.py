@@ -130,14 +130,14 @@ def train(p, epochs=80):
     model = fastnn.Sequential(
         fastnn.Linear(64, 256), fastnn.ReLU(), fastnn.Dropout(p),
         fastnn.Linear(256, 256), fastnn.ReLU(), fastnn.Dropout(p), fastnn.Linear(256, 10), rng=0,
-    )  # fmt: skip
+    )
     trainer = fastnn.Trainer(
         model, "cross_entropy", fastnn.optim.Adam(model.parameters(), lr=1e-3)
     )
     history = trainer.fit(
         train_x, train_y, epochs=epochs, validation_data=(test_x, test_y), metrics=["accuracy"],
         rng=0, progress=False,
-    )  # fmt: skip
+    )
     return model, history.history
 
 
@@ -149,7 +149,7 @@ for i, p in enumerate((0.0, 0.5)):
     ax.semilogy(epochs, histories[p]["val_loss"], color=f"C{2 * i}", label=f"test, p = {p:g}")
     ax.semilogy(epochs, histories[p]["loss"], ":", color=f"C{2 * i}", label=f"training, p = {p:g}")
     print(f"p = {p}: test loss {histories[p]['val_loss'][-1]:.3f}, "
-          f"accuracy {histories[p]['val_accuracy'][-1]:.1%}")  # fmt: skip
+          f"accuracy {histories[p]['val_accuracy'][-1]:.1%}")
 ax.set(xlabel="epoch", ylabel="loss")
 ax.legend(frameon=False, ncols=2, loc="lower left")
 plt.show()
@@ -203,12 +203,12 @@ bins = np.linspace(0, 1, 21)
 for chosen, color, label in (right_ones, "C0", "right"), (~right_ones, "C2", "wrong"):
     share = np.ones(chosen.sum()) / chosen.sum()
     right.hist(agreement[chosen], bins, weights=share, histtype="step", color=color, label=label,
-               linewidth=2)  # fmt: skip
+               linewidth=2)
 right.set(xlabel="members that agree with the whole", ylabel="share of the digits")
 right.xaxis.set_major_formatter("{x:.0%}")
 right.yaxis.set_major_formatter("{x:.0%}")
 right.legend(frameon=False, loc="upper left")
 plt.show()
 print(f"agreement where right {agreement[right_ones].mean():.0%}, "
-      f"where wrong {agreement[~right_ones].mean():.0%}")  # fmt: skip
+      f"where wrong {agreement[~right_ones].mean():.0%}")
 assert agreement[right_ones].mean() > agreement[~right_ones].mean() + 0.15

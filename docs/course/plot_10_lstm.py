@@ -16,7 +16,8 @@ h_t` the gradient with respect to :math:`h_t`,
     \bar W &= \sum_t \bar a_t x_t^\top, \qquad \bar U = \sum_t \bar a_t h_{t-1}^\top, \qquad
     \bar b = \sum_t \bar a_t .
 
-From the end back to step :math:`t` the gradient passes :math:`T - t` such factors,
+From the end back to step :math:`t` the gradient passes :math:`T - t` such factors, the latest on the
+left,
 
 .. math::
     \left\lVert \frac{\partial h_T}{\partial h_t} \right\rVert
@@ -44,7 +45,7 @@ is about :math:`1 / e`.
 Schmidhuber and Cummins, "Learning to forget" (2000); Bengio, Simard and Frasconi, "Learning
 long-term dependencies with gradient descent is difficult" (1994); Pascanu, Mikolov and Bengio, "On
 the difficulty of training recurrent neural networks" (2013), section 2.1; Tallec and Ollivier,
-"Can recurrent neural networks warp time?" (2018), equation 16.
+"Can recurrent neural networks warp time?" (2018).
 """
 
 # %%
@@ -248,7 +249,7 @@ plt.show()
 
 print(f"cell {cell}: input gate {input_gate[0, mark]:.2f} at the mark, "
       f"{np.delete(input_gate[0], mark).mean():.2f} elsewhere; "
-      f"forget gate {forget_gate[0, mark + 1:].mean():.3f} after it")  # fmt: skip
+      f"forget gate {forget_gate[0, mark + 1:].mean():.3f} after it")
 correlation = np.corrcoef(content[:, -1], y[:, 0])[0, 1]
 print(f"correlation of its content at the end with the marked number {correlation:.3f}")
 assert np.abs(model(x) - y).max() < 0.3
