@@ -27,15 +27,15 @@ along the eigenvector of eigenvalue :math:`\lambda_i` is multiplied by
 .. math:: 1 - \eta \lambda_i
 
 each time, independently of all others. Three cases for the largest eigenvalue, :math:`\beta =
-\lambda_{max}`: below :math:`1 / \beta` its component shrinks and keeps its sign; between :math:`1
+\lambda_{\max}`: below :math:`1 / \beta` its component shrinks and keeps its sign; between :math:`1
 / \beta` and :math:`2 / \beta` it changes sign each time, the zig-zag; beyond, it grows without
-bound. Meanwhile the smallest one crawls by :math:`1 - \eta \lambda_{min} > 1 - 2 / \kappa`, where
-:math:`\kappa = \lambda_{max} / \lambda_{min}` is the condition number. The best constant rate
+bound. Meanwhile the smallest one crawls by :math:`1 - \eta \lambda_{\min} > 1 - 2 / \kappa`, where
+:math:`\kappa = \lambda_{\max} / \lambda_{\min}` is the condition number. The best constant rate
 balances both ends:
 
 .. math::
-    \eta = \frac2{\lambda_{max} + \lambda_{min}} \quad\Rightarrow\quad
-    1 - \eta \lambda_{min} = -(1 - \eta \lambda_{max}) = \frac{\kappa - 1}{\kappa + 1} .
+    \eta = \frac2{\lambda_{\max} + \lambda_{\min}} \quad\Rightarrow\quad
+    1 - \eta \lambda_{\min} = -(1 - \eta \lambda_{\max}) = \frac{\kappa - 1}{\kappa + 1} .
 
 *Sources.* Bubeck, "Convex optimization: algorithms and complexity" (2015), section 3.2; LeCun,
 Bottou, Orr and Müller, "Efficient BackProp" (1998), section 5.1; LeCun, Simard and Pearlmutter,
@@ -47,7 +47,7 @@ Cohen et al., "Gradient descent on neural networks typically occurs at the edge 
 # %%
 # Four rates in one valley
 # ------------------------
-# The valley has :math:`\lambda_{max} = 20` and :math:`\lambda_{min} = 1`, so :math:`1 / \beta =
+# The valley has :math:`\lambda_{\max} = 20` and :math:`\lambda_{\min} = 1`, so :math:`1 / \beta =
 # 0.05`.
 
 import matplotlib.pyplot as plt
@@ -98,7 +98,7 @@ plt.show()
 # %%
 # What the algebra says is what happens: every component follows :math:`(1 - \eta \lambda_i)^t`,
 # the step of :math:`1 / \beta` removes the steep one at once, and no rate beats :math:`2 /
-# (\lambda_{max} + \lambda_{min})`.
+# (\lambda_{\max} + \lambda_{\min})`.
 
 steps = np.arange(26)[:, np.newaxis]
 for factor, path in zip((0.5, 1, 1.9, 2.05), paths.values(), strict=True):

@@ -25,12 +25,12 @@ their product is :math:`\mu`,
 
 .. math:: |r| = \sqrt\mu \quad\text{whatever the curvature.}
 
-Choose :math:`\eta` and :math:`\mu` so that :math:`\lambda_{min}` and :math:`\lambda_{max}` are the
-two ends of that interval; with :math:`\kappa = \lambda_{max} / \lambda_{min}`,
+Choose :math:`\eta` and :math:`\mu` so that :math:`\lambda_{\min}` and :math:`\lambda_{\max}` are
+the two ends of that interval; with :math:`\kappa = \lambda_{\max} / \lambda_{\min}`,
 
 .. math::
     \sqrt\mu = \frac{\sqrt\kappa - 1}{\sqrt\kappa + 1}, \qquad
-    \eta = \left(\frac2{\sqrt{\lambda_{max}} + \sqrt{\lambda_{min}}}\right)^2 .
+    \eta = \left(\frac2{\sqrt{\lambda_{\max}} + \sqrt{\lambda_{\min}}}\right)^2 .
 
 Gradient descent has :math:`(\kappa - 1) / (\kappa + 1)` in the place of :math:`\sqrt\mu`.
 

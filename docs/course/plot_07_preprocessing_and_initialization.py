@@ -42,7 +42,7 @@ equations 10 to 12 and 16; He, Zhang, Ren and Sun, "Delving deep into rectifiers
 # --------------------------------------------
 # Two features in different units, one far from 0. The contours are those of the loss over the two
 # weights (an intercept is left out, so the raw data have their minimum elsewhere); the path is
-# gradient descent with its best rate, :math:`2 / (\lambda_{max} + \lambda_{min})`.
+# gradient descent with its best rate, :math:`2 / (\lambda_{\max} + \lambda_{\min})`.
 
 from functools import partial
 

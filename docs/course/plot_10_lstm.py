@@ -16,8 +16,8 @@ h_t` the gradient with respect to :math:`h_t`,
     \bar W &= \sum_t \bar a_t x_t^\top, \qquad \bar U = \sum_t \bar a_t h_{t-1}^\top, \qquad
     \bar b = \sum_t \bar a_t .
 
-From the end back to step :math:`t` the gradient passes :math:`T - t` such factors, the latest on the
-left,
+From the end back to step :math:`t` the gradient passes :math:`T - t` such factors, the latest on
+the left,
 
 .. math::
     \left\lVert \frac{\partial h_T}{\partial h_t} \right\rVert
