@@ -407,7 +407,9 @@ def uniform_fan_in(shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32") 
 def orthogonal(
     shape: Shape, rng: Rng = None, dtype: DTypeLike = "float32", *, gain: float = 1.0
 ) -> Array:
-    """Draw a matrix with orthonormal rows or columns, whichever are fewer, times a gain.
+    r"""Draw a matrix with orthonormal rows or columns, whichever are fewer, times a gain.
+
+    .. math:: W W^\top = \text{gain}^2 I \quad\text{or}\quad W^\top W = \text{gain}^2 I
 
     Parameters
     ----------

@@ -169,6 +169,11 @@ def inverse_time_decay(initial: float, k: float) -> Schedule:
     TypeError, ValueError
         If an argument is not a finite number or `k` is negative.
 
+    Notes
+    -----
+    Robbins & Monro 1951, A stochastic approximation method: the sum of all rates is infinite, that
+    of their squares is not. Bottou 2012, Stochastic gradient descent tricks.
+
     Examples
     --------
     >>> from fastnn import schedules
@@ -196,6 +201,10 @@ def step_decay(initial: float, factor: float, every: int) -> Schedule:
     ------
     TypeError, ValueError
         If an argument is of the wrong type or out of range.
+
+    Notes
+    -----
+    PyTorch's ``StepLR(step_size=every, gamma=factor)``.
 
     Examples
     --------
@@ -261,6 +270,10 @@ def polynomial_decay(
     ------
     TypeError, ValueError
         If an argument is of the wrong type or out of range.
+
+    Notes
+    -----
+    The "poly" policy of Chen et al. 2018, DeepLab (arXiv 1606.00915), which has power 0.9.
 
     Examples
     --------
@@ -374,6 +387,11 @@ def warmup(schedule: Callable[[float], float], steps: int) -> Schedule:
     TypeError, ValueError
         If `schedule` is not callable or `steps` is not an integer ≥ 0.
 
+    Notes
+    -----
+    Goyal et al. 2017, Accurate, large minibatch SGD (arXiv 1706.02677), section 2.2, "gradual
+    warmup".
+
     Examples
     --------
     >>> from fastnn import schedules
@@ -456,7 +474,10 @@ def one_cycle(
     r"""Rise along half a cosine wave, fall along another to far below the start, then hold.
 
     From peak / div_factor at step 0 to `peak` at step pct_start · total_steps - 1, and down to
-    peak / div_factor / final_div_factor at step total_steps - 1.
+    peak / div_factor / final_div_factor at step total_steps - 1. Both ways, with s the share of the
+    way that is done,
+
+    .. math:: f = end + (start - end) (1 + \cos(\pi s)) / 2
 
     Parameters
     ----------

@@ -16,7 +16,11 @@ __all__ = ["Dropout"]
 
 
 class Dropout(Layer):
-    """Inverted dropout: in training each element is zero with probability p, else x / (1 - p).
+    r"""Inverted dropout: in training each element is zero with probability p, else x / (1 - p).
+
+    .. math::
+        y = \frac{m \odot x}{1 - p}, \qquad \bar x = \frac{m \odot \bar y}{1 - p}, \qquad
+        P(m_i = 0) = p
 
     Parameters
     ----------

@@ -40,7 +40,10 @@ class _Normalization(Layer):
 class LayerNorm(_Normalization):
     r"""Zero mean and unit variance of each sample over its trailing axes, then an affine map.
 
-    :math:`y = (x - \mu) / \sqrt{\sigma^2 + \epsilon} \cdot w + b` with the biased variance.
+    .. math::
+        \hat x = \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}}, \qquad y = w \hat x + b
+
+    with the mean and the biased variance of each sample.
 
     Parameters
     ----------
@@ -64,7 +67,14 @@ class LayerNorm(_Normalization):
 
     Notes
     -----
-    Ba, Kiros & Hinton 2016, arXiv 1607.06450. Statistics are exact for means far from zero: in
+    Ba, Kiros & Hinton 2016, arXiv 1607.06450, equations 3 and 4. Backward, with
+    :math:`g = w \odot \partial L / \partial y` and means over the sample,
+
+    .. math::
+        \frac{\partial L}{\partial x} = \frac{1}{\sqrt{\sigma^2 + \epsilon}}
+        \bigl(g - \overline{g} - \hat x\, \overline{g \hat x}\bigr)
+
+    Statistics are exact for means far from zero: in
     float32 a row of 10000 ± 0.01 loses no digits to its mean.
 
     Examples
@@ -128,8 +138,12 @@ class LayerNorm(_Normalization):
 class BatchNorm1d(_Normalization):
     r"""Zero mean and unit variance of each feature over the batch, then an affine map.
 
-    In training the statistics are the batch's, :math:`y = (x - \mu_B) / \sqrt{\sigma_B^2 +
-    \epsilon} \cdot w + b`, and running ones are kept; otherwise the running ones are used.
+    .. math::
+        \hat x = \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}}, \qquad y = w \hat x + b
+
+    In training μ and σ² are the mean and the biased variance of the batch, and running ones are
+    kept, :math:`r \leftarrow (1 - m)\, r + m\, s` with the momentum m for a statistic s of the
+    batch; otherwise the running ones are used.
 
     Parameters
     ----------
@@ -156,7 +170,14 @@ class BatchNorm1d(_Normalization):
 
     Notes
     -----
-    Ioffe & Szegedy 2015, arXiv 1502.03167. Input (batch, features), or (batch, features, length)
+    Ioffe & Szegedy 2015, arXiv 1502.03167, algorithms 1 and 2. Backward, with
+    :math:`g = w \odot \partial L / \partial y` and means over the batch,
+
+    .. math::
+        \frac{\partial L}{\partial x} = \frac{1}{\sqrt{\sigma^2 + \epsilon}}
+        \bigl(g - \overline{g} - \hat x\, \overline{g \hat x}\bigr)
+
+    Input (batch, features), or (batch, features, length)
     with statistics over batch and length.
 
     Examples

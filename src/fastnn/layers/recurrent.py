@@ -87,7 +87,21 @@ class LSTM(Layer):
     Notes
     -----
     Hochreiter & Schmidhuber 1997, Neural Computation 9(8), with the forget gate of Gers et al.
-    2000. Inside a container sequences have full length, and the state starts at zero unless a
+    2000. Backward through time, with bars for gradients, τ = tanh(c) and a for what the gates'
+    functions take,
+
+    .. math::
+        \bar c_t &\mathrel{+}= \bar h_t \odot o \odot (1 - \tau^2), \qquad
+        \bar c_{t-1} = f \odot \bar c_t \\
+        \bar a_i &= \bar c_t \odot g \odot i (1 - i), \qquad
+        \bar a_f = \bar c_t \odot c_{t-1} \odot f (1 - f) \\
+        \bar a_g &= \bar c_t \odot i \odot (1 - g^2), \qquad
+        \bar a_o = \bar h_t \odot \tau \odot o (1 - o) \\
+        \bar x_t &= W_{ih}^\top \bar a, \qquad \bar h_{t-1} \mathrel{+}= W_{hh}^\top \bar a, \qquad
+        \bar W_{ih} = \sum_t \bar a x_t^\top, \qquad
+        \bar W_{hh} = \sum_t \bar a h_{t-1}^\top
+
+    Inside a container sequences have full length, and the state starts at zero unless a
     trainer with ``stateful=True`` carries it.
 
     Examples

@@ -39,6 +39,11 @@ def l2_penalty(parameters: Iterable[Any], lam: float) -> float:
     RuntimeError
         If one has no gradient yet. No gradient has been changed then.
 
+    Notes
+    -----
+    Goodfellow, Bengio & Courville 2016, Deep Learning, section 7.1.1, where it is called weight
+    decay. The step of gradient descent is that of ``weight_decay=lam``.
+
     Examples
     --------
     >>> from types import SimpleNamespace

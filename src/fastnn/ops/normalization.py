@@ -250,6 +250,11 @@ def batch_norm_backward(
 ) -> tuple[Array, Array, Array]:
     r"""Return the gradients of :func:`batch_norm`, those of :func:`layer_norm` over the batch.
 
+    With :math:`g = dy \cdot w` and :math:`h = (x - \mu) r`, all means and sums over the batch,
+
+    .. math:: dx = r (g - \overline{g} - h \overline{gh}), \quad dw = \sum dy\,h,
+        \quad db = \sum dy
+
     Parameters
     ----------
     dy, x : array_like, shape (batch, channels) or (batch, channels, length)

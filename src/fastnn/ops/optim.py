@@ -469,7 +469,10 @@ def lamb_step(
 def clip_grad_norm(
     grads: Iterable[Any], max_norm: float, *, error_if_nonfinite: bool = False
 ) -> float:
-    """Scale gradients in place so that their norm, taken together, is at most `max_norm`.
+    r"""Scale gradients in place so that their norm, taken together, is at most `max_norm`.
+
+    .. math:: g_i \leftarrow g_i \cdot \min(1, max\_norm / \|g\|), \qquad
+        \|g\|^2 = \sum_i \|g_i\|^2
 
     Parameters
     ----------
@@ -497,9 +500,10 @@ def clip_grad_norm(
 
     Notes
     -----
-    As ``torch.nn.utils.clip_grad_norm_``, which divides by the norm + 1e-6 and so stays a little
-    below the limit. An optimizer's `clip_norm` does it without a pass over memory of its own and
-    leaves the gradients alone.
+    Pascanu, Mikolov & Bengio 2013, On the difficulty of training recurrent neural networks,
+    algorithm 1. As ``torch.nn.utils.clip_grad_norm_``, which divides by the norm + 1e-6 and so
+    stays a little below the limit. An optimizer's `clip_norm` does it without a pass over memory of
+    its own and leaves the gradients alone.
 
     Examples
     --------

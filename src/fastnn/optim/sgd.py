@@ -158,6 +158,8 @@ class NAG(Optimizer):
     look-ahead points x, so that a gradient taken at the arrays, as ever, is the textbook's.
     :meth:`lookahead` returns these points and :meth:`positions` the y, which are what the textbook
     evaluates and returns in the end. The two differ by μv, little once the steps have become small.
+    Where μ follows a schedule, a step takes its present value in both places; the textbook would
+    look ahead with the next one.
 
     Keras's ``SGD(nesterov=True)`` is this rule. PyTorch's and optax's, and `SGD` here, take the
     same steps with a constant rate, but have the rate outside the velocity.
