@@ -97,9 +97,9 @@ class LSTM(Layer):
         \bar a_f = \bar c_t \odot c_{t-1} \odot f (1 - f) \\
         \bar a_g &= \bar c_t \odot i \odot (1 - g^2), \qquad
         \bar a_o = \bar h_t \odot \tau \odot o (1 - o) \\
-        \bar x_t &= W_{ih}^\top \bar a, \qquad \bar h_{t-1} \mathrel{+}= W_{hh}^\top \bar a, \qquad
-        \bar W_{ih} = \sum_t \bar a x_t^\top, \qquad
-        \bar W_{hh} = \sum_t \bar a h_{t-1}^\top
+        \bar x_t &= W_{ih}^\top \bar a, \qquad \bar h_{t-1} \mathrel{+}= W_{hh}^\top \bar a \\
+        \bar W_{ih} &= \sum_t \bar a x_t^\top, \qquad
+        \bar W_{hh} = \sum_t \bar a h_{t-1}^\top, \qquad \bar b = \sum_t \bar a
 
     Inside a container sequences have full length, and the state starts at zero unless a
     trainer with ``stateful=True`` carries it.
