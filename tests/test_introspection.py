@@ -283,6 +283,12 @@ def test_forks_and_joins():
     assert "4.1 Tanh()                     h8 (batch, 128) = f(h6)" in text
 
 
+def test_what_is_kept_beside_outputs_is_told_by_its_layer():
+    text = model().graph()
+    assert "dh2 = f'(dh3, kept by 2)" in text  # a mask
+    assert "dh1 = f'(dh2, h2)" in text
+
+
 def test_a_trainer_adds_loss_and_penalty():
     net = small()
     trainer = fastnn.Trainer(net, "cross_entropy", None, l2=0.5)

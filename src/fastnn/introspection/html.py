@@ -62,7 +62,7 @@ def of_model(layer: Any) -> str:
         size = sum(p.size for p in own)
         frozen = " (frozen)" if own and not any(p.trainable for p in own) else ""
         rows.append((
-            escape(f"{indent}{path.rpartition('.')[2]} {what}".rstrip()), shapes.get(path, ""),
+            indent + escape(f"{path.rpartition('.')[2]} {what}".strip()), shapes.get(path, ""),
             f"{size:,}{frozen}" if size or not inside else "",
             f"{kept[path]:,}" if kept.get(path) else "",
         ))  # fmt: skip
@@ -86,7 +86,7 @@ def of_optimizer(optimizer: Any) -> str:
     header = ("", *(f"group {i}" for i in range(len(groups)))) if len(groups) > 1 else ("", "")
     count = len(optimizer._names)
     title = named(type(optimizer).__name__, f"{count} arrays, {optimizer.t:,} steps taken")
-    return folded(title, table(header, rows))
+    return folded(title, table(header, rows, left=len(header)))
 
 
 def of_trainer(trainer: Any, options: dict[str, Any]) -> str:

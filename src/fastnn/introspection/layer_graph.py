@@ -55,6 +55,9 @@ class LayerGraph:
         Where a trainer computes it in C; not among `nodes`.
     kept : list of (Node, Node)
         Who computes what the backward part of whom reads.
+    outputs_read : set of (Node, Node)
+        Those of them that are about what a layer passes on, and not about something else that it
+        keeps, such as a mask.
     """
 
     def __init__(self, schedule: Any, kept_bytes: dict[str | None, int]) -> None:
@@ -109,6 +112,7 @@ class LayerGraph:
         """Find who keeps what for whom, and who has a backward part."""
         makers: dict[int, Node] = {id(self.schedule.x.root): self.input}
         self.kept: list[tuple[Node, Node]] = []
+        self.outputs_read: set[tuple[Node, Node]] = set()
         self.input.kept = kept_bytes.get(None, 0)
         self.has_dx = any(
             self.schedule.x.grad.root in op.written for op in self.schedule.operations
@@ -126,9 +130,19 @@ class LayerGraph:
         for node in self.nodes[1:]:
             for op in node.operations:
                 if op.stage != FORWARD:
-                    found = (makers.get(_place(p)) for p in op.inputs if p is not None)
-                    self.kept += [(maker, node) for maker in found if maker is not None]
+                    for pointer in filter(_is_there, op.inputs):
+                        maker = makers.get(_place(pointer))
+                        if maker is None:
+                            continue
+                        self.kept.append((maker, node))
+                        assert maker.value is not None
+                        if _place(pointer) == _place(maker.value):
+                            self.outputs_read.add((maker, node))
         self.kept = list(dict.fromkeys(self.kept))
+
+
+def _is_there(pointer: Any) -> bool:
+    return pointer is not None
 
 
 def _place(pointer: Any) -> int:

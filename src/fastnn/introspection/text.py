@@ -9,9 +9,7 @@ from fastnn._door.numbers import choice
 from fastnn._planning.builder import BACKWARD, FORWARD, GRADIENT, Operation
 from fastnn.introspection.graph import Graph, drawn_shape, shape_text
 from fastnn.introspection.layer_graph import Node
-from fastnn.introspection.layer_svg import draw_layers
 from fastnn.introspection.pictures import SVG, Text
-from fastnn.introspection.svg import draw
 
 TITLES = {FORWARD: "forward", BACKWARD: "backward", GRADIENT: "parameter gradients"}
 DETAILS = ("layers", "kernels")
@@ -111,7 +109,10 @@ def _layers_text(graph: Graph) -> str:
         results = [f"d{graph.name(n.value)}" for n in node.inputs if n.backward]
         results += [f"d{p.name}" for p in graph.gradients(node)]
         read = [f"d{graph.name(node.value)}"]
-        read += [graph.name(maker.value) for maker, reader in layers.kept if reader is node]
+        read += [
+            graph.name(pair[0].value) if pair in layers.outputs_read else f"kept by {pair[0].scope}"
+            for pair in layers.kept if pair[1] is node
+        ]  # fmt: skip
         read += [p.name for p in node.parameters if len(p.shape) > 1 and results]
         text = f"{', '.join(results)} = f'({', '.join(dict.fromkeys(read))})"
         rows.append((split, node.title, text, ""))
@@ -254,7 +255,22 @@ def _dot(graph: Graph) -> str:
     return "\n".join([*lines, "}"])
 
 
+# As a picture: what draws it takes as long to import as all the rest here ------------------------
+
+
+def _layers_svg(graph: Graph) -> str:
+    from fastnn.introspection.layer_svg import draw_layers
+
+    return draw_layers(graph)
+
+
+def _svg(graph: Graph) -> str:
+    from fastnn.introspection.svg import draw
+
+    return draw(graph)
+
+
 # By detail, in the order of DETAILS.
 FORMATS: dict[str, tuple[Callable[[Graph], str], Callable[[Graph], str]]] = {
-    "text": (_layers_text, _text), "dot": (_layers_dot, _dot), "svg": (draw_layers, draw),
+    "text": (_layers_text, _text), "dot": (_layers_dot, _dot), "svg": (_layers_svg, _svg),
 }  # fmt: skip
