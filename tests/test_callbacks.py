@@ -421,8 +421,8 @@ def test_what_progress_may_be():
     x = np.ones((4, 1))
     model = fastnn.Linear(1, 1, rng=0)
     trainer = fastnn.Trainer(model, "mse", fastnn.optim.SGD(model.parameters(), lr=0.1))
-    with pytest.raises(ValueError, match="progress: expected 'auto', True, False or 'epochs'"):
+    with pytest.raises(ValueError, match="progress: expected 'auto' or 'epochs', got 'all'"):
         trainer.fit(x, x, epochs=1, progress="all")
     for wrong in (1, None):
-        with pytest.raises(TypeError, match="progress: expected 'auto', True, False or 'epochs'"):
+        with pytest.raises(TypeError, match="progress: expected True or False"):
             trainer.fit(x, x, epochs=1, progress=wrong)

@@ -1,11 +1,13 @@
-"""A figure that a notebook shows once. The only module here that imports matplotlib by itself."""
+"""A figure that a notebook shows once; imported when the first one is made."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import matplotlib.pyplot as plt
-from matplotlib.figure import Figure
+from fastnn.plot.style import pyplot
+
+plt = pyplot()
+from matplotlib.figure import Figure  # noqa: E402  # after the message that it is missing
 
 
 class ShownOnce(Figure):

@@ -9,11 +9,12 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from fastnn._door.arrays import describe
+from fastnn._door.numbers import boolean, choice
 
 __all__ = ["ProgressBar", "kind_of_progress"]
 
 Kind = bool | str
+KINDS = ("auto", "epochs")  # besides True and False
 
 # What a bar shows, from all to least: the first that leaves room for it. {bar} is the bar itself.
 FORMATS = (
@@ -26,13 +27,8 @@ LEAST = 10  # columns of a bar
 
 def kind_of_progress(name: str, value: Any) -> Kind:
     """Return what to show, or raise TypeError or ValueError unless it can be."""
-    if isinstance(value, str):
-        if value in ("auto", "epochs"):
-            return value
-        raise ValueError(f"{name}: expected 'auto', True, False or 'epochs', got {value!r}")
-    if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):  # NumPy's too
-        return bool(value)
-    raise TypeError(f"{name}: expected 'auto', True, False or 'epochs', got {describe(value)}")
+    kind: Kind = choice(name, value, KINDS) if isinstance(value, str) else boolean(name, value)
+    return kind
 
 
 class ProgressBar:
