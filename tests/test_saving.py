@@ -54,7 +54,8 @@ def path(tmp_path):
 def there_and_back(path, model, **custom):
     fastnn.save(path, model)
     loaded = fastnn.load(path, custom)
-    assert re.sub(" at 0x[0-9a-f]+", "", repr(loaded)) == re.sub(" at 0x[0-9a-f]+", "", repr(model))
+    same, other = (re.sub(" at 0x[0-9a-fA-F]+", "", repr(m)) for m in (loaded, model))
+    assert same == other
     ours, theirs = model.state_dict(), loaded.state_dict()
     assert list(ours) == list(theirs)
     for name, values in ours.items():

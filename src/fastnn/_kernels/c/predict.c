@@ -1,10 +1,10 @@
 #include "predict.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "fpmode.h"
+#include "memory.h"
 
 /* A set of buffers: operations with their arguments, and what they work on. */
 typedef struct {
@@ -28,8 +28,8 @@ static working_set *make(const fastnn_frozen *f, ptrdiff_t rows) {
     ptrdiff_t bytes = start;
     for (ptrdiff_t i = 0; i < f->buffer_count; i++)
         bytes += whole_lines(f->buffers[i].bytes + rows * f->buffers[i].row_bytes) + 64;
-    void *memory;
-    if (posix_memalign(&memory, 64, (size_t)(bytes + FASTNN_SCRATCH)) != 0) return NULL;
+    void *memory = fastnn_allocate((size_t)(bytes + FASTNN_SCRATCH));
+    if (!memory) return NULL;
     working_set *w = memory;
     w->rows = 0;
     w->capacity = rows;
@@ -59,7 +59,7 @@ static working_set *take(fastnn_frozen *f, ptrdiff_t rows) {
         working_set *w = __atomic_exchange_n(&f->spare[i], NULL, __ATOMIC_ACQUIRE);
         if (!w) continue;
         if (w->capacity >= rows) return w;
-        free(w);
+        fastnn_free(w);
         break;
     }
     return make(f, rows);
@@ -72,7 +72,7 @@ static void give_back(fastnn_frozen *f, working_set *w) {
                                         __ATOMIC_RELAXED))
             return;
     }
-    free(w);
+    fastnn_free(w);
 }
 
 static void run(const fastnn_frozen *f, working_set *w, const char *x, ptrdiff_t rows, char *y) {
@@ -119,7 +119,7 @@ void fastnn_predict(void *context, const void *x, ptrdiff_t rows, void *y) {
 
 void fastnn_frozen_clear(fastnn_frozen *f) {
     for (int i = 0; i < FASTNN_SPARE; i++) {
-        free(f->spare[i]);
+        fastnn_free(f->spare[i]);
         f->spare[i] = NULL;
     }
 }
