@@ -15,7 +15,7 @@ else:
     settings.register_profile(
         "short", max_examples=6, derandomize=True, deadline=None, database=None
     )
-    settings.register_profile("long", max_examples=600, deadline=None, database=None)
+    settings.register_profile("long", max_examples=200, deadline=None, database=None)
     settings.load_profile("short")
 
 DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]

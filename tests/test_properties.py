@@ -1,7 +1,7 @@
 """Functions on arrays and optimizers against their twins, over shapes, dtypes and layouts.
 
 What is drawn is the same in every run. ``python -m pytest tests/test_properties.py
---hypothesis-profile=long`` draws a hundred times as many examples, others each time.
+--hypothesis-profile=long`` draws many more examples, others each time.
 """
 
 import mmap

@@ -28,7 +28,8 @@ ASSIGNED = {
     "stop_training": (True, 1),
 }
 REFUSED = (
-    "model", "comm", "rank", "stateful", "sync_batchnorm", "history", "learning_rate", "_runs_in_c",
+    "model", "comm", "rank", "stateful", "sync_batchnorm", "history", "not_finite",
+    "learning_rate", "_runs_in_c",
 )  # fmt: skip
 
 
@@ -40,7 +41,7 @@ def attributes():
 
 
 def test_every_attribute_takes_effect_or_is_refused():
-    assert attributes() == {*ASSIGNED, "state"} | set(REFUSED[:6])
+    assert attributes() == {*ASSIGNED, "state"} | set(REFUSED[:7])
 
 
 @pytest.mark.parametrize("name", ASSIGNED)
