@@ -20,7 +20,7 @@ __all__ = ["draw"]
 
 WIDTH, HEIGHT = 214, 38  # of a box
 GAP, PADDING = 22, 14  # between boxes, and around them in a band
-LABELS = 150  # the column of layers
+LABELS = 166  # the column of layers
 COLUMN = {FORWARD: 0, BACKWARD: 1, GRADIENT: 2}
 TITLES = {FORWARD: "forward ↓", BACKWARD: "backward ↑", GRADIENT: "parameter gradients"}
 TOP = 100
@@ -188,8 +188,8 @@ def _layer_text(graph: Graph, scope: str, y: float) -> list[str]:
     what = type(layer).__name__ if layer is None or layer.children() else repr(layer)
     lines = filter(None, [scope, "" if layer is None else " ".join(what.split())])
     return [
-        f'<text x="16" y="{y - 3 + 15 * i:g}" class="{"small" if i else ""}">'
-        f"<title>{escape(text)}</title>{escape(fitting(text, LABELS, 5.6))}</text>"
+        f'<g><title>{escape(text)}</title><text x="16" y="{y - 3 + 15 * i:g}" '
+        f'class="{"small" if i else ""}">{escape(fitting(text, LABELS, 5.6))}</text></g>'
         for i, text in enumerate(lines)
     ]
 
