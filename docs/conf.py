@@ -2,6 +2,7 @@
 
 import sys
 from importlib.metadata import version as installed_version
+from importlib.util import find_spec
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
@@ -31,6 +32,8 @@ myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 4
 
 autodoc_typehints = "none"
+# fastnn.torch.Optimizer is documented where PyTorch is not installed, too
+autodoc_mock_imports = [] if find_spec("torch") else ["torch"]
 autosummary_ignore_module_all = False
 numpydoc_show_class_members = False
 nitpick_ignore_regex = [

@@ -5,6 +5,8 @@ import importlib
 import inspect
 from pathlib import Path
 
+from sphinx.ext.autodoc.mock import mock
+
 # the order in which a reader meets them
 MODULES = [
     "fastnn", "fastnn.layers", "fastnn.losses", "fastnn.optim", "fastnn.schedules",
@@ -16,9 +18,15 @@ MODULES = [
 
 def setup(app):
     """Connect to Sphinx; `config-inited` is before it looks for pages."""
-    app.connect("config-inited", lambda app, config: write(Path(app.srcdir) / "generated"))
+    app.connect("config-inited", write_pages)
     app.connect("autodoc-skip-member", is_of_sklearn)
     return {"parallel_read_safe": True}
+
+
+def write_pages(app, config):
+    """Write all pages, with stand-ins for packages that are not installed."""
+    with mock(config.autodoc_mock_imports):
+        write(Path(app.srcdir) / "generated")
 
 
 def write(folder):
