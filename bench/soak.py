@@ -26,8 +26,8 @@ import numpy as np
 import fastnn
 
 # How often each part is repeated, and the seconds of the mixed one.
-SCALES = {"full": (10**6, 10**5, 10**4, 3600), "short": (10**6, 3 * 10**4, 3000, 150),
-          "smoke": (20_000, 300, 100, 3)}  # fmt: skip
+SCALES = {"full": (10**6, 10**5, 10**4, 3600), "short": (10**6, 20_000, 3000, 120),
+          "smoke": (20_000, 300, 100, 5)}  # fmt: skip
 GROWTH = 4.0  # MB
 
 RNG = np.random.default_rng(0)

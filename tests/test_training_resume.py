@@ -1,5 +1,9 @@
 """A training that is saved and restored goes on as if nothing had been."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -38,6 +42,30 @@ def test_three_epochs_and_three_more_are_six(tmp_path, rng):
     second.fit(X, LABELS, epochs=3, batch_size=16)
     assert_same(state(second), state(whole))
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+GO_ON = """
+import sys
+import numpy as np, fastnn
+from tests.test_training_resume import LABELS, X, resumable
+model, optimizer = resumable(rng=9)
+trainer = fastnn.Trainer.restore(sys.argv[1], model, "cross_entropy", optimizer)
+trainer.fit(X, LABELS, epochs=3, batch_size=16)
+trainer.save(sys.argv[1])
+"""
+
+
+def test_another_process_goes_on(tmp_path):
+    """The file after three epochs here and three there is that of six here."""
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    for path, epochs in ((whole, 6), (part, 3)):
+        model, optimizer = resumable()
+        trainer = fastnn.Trainer(model, "cross_entropy", optimizer)
+        trainer.fit(X, LABELS, epochs=epochs, batch_size=16)
+        trainer.save(path)
+    root = Path(__file__).parents[1]
+    subprocess.run([sys.executable, "-c", GO_ON, part], check=True, cwd=root, timeout=120)
+    assert part.read_bytes() == whole.read_bytes()
 
 
 def test_checkpoints_during_a_training_resume_it(tmp_path):
