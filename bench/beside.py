@@ -46,12 +46,12 @@ def measured(steps):
         for name, step in steps.items():
             times = []
             for _ in range(40):
-                start = time.perf_counter()
-                count = 0
-                while time.perf_counter() - start < 0.005:
+                start, count, taken = time.perf_counter(), 0, 0.0
+                while taken < 0.005:
                     step()
                     count += 1
-                times.append((time.perf_counter() - start) / count)
+                    taken = time.perf_counter() - start
+                times.append(taken / count)
             found[name, threads] = min(times)  # what other processes have disturbed least
     return found
 
