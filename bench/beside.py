@@ -5,7 +5,8 @@
 
 For each round and library a new process measures the step, lets the library work on all its
 threads, waits until they sleep and measures again. Ratios are medians over the rounds. The first
-row has no other library, so it shows what the machine itself changes meanwhile.
+row has no other library, so it shows what the machine itself changes meanwhile. The last column is
+the processor time that the whole process takes in a second in which nobody calls anything.
 """
 
 import argparse
@@ -43,14 +44,16 @@ def measured(steps):
     found = {}
     for threads in (1, 2):
         fastnn.set_num_threads(threads)
+        # one thread's own time is that of its work, whatever else runs on the machine
+        clock = time.thread_time if threads == 1 else time.perf_counter
         for name, step in steps.items():
             times = []
             for _ in range(40):
-                start, count, taken = time.perf_counter(), 0, 0.0
+                start, count, taken = clock(), 0, 0.0
                 while taken < 0.005:
                     step()
                     count += 1
-                    taken = time.perf_counter() - start
+                    taken = clock() - start
                 times.append(taken / count)
             found[name, threads] = min(times)  # what other processes have disturbed least
     return found
@@ -66,8 +69,11 @@ def work(name):
     if name == "all" and not all(work() for work in OTHERS.values()):
         sys.exit("wrong numbers")
     time.sleep(IDLE)
+    start = time.process_time()
+    time.sleep(1)
+    idle = 1000 * (time.process_time() - start)
     after = measured(steps)
-    print(*(after[key] / before[key] for key in before))
+    print(*(after[key] / before[key] for key in before), idle)
 
 
 def main():
@@ -86,7 +92,7 @@ def main():
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             ratios[name].append([float(word) for word in done.stdout.split()])
     columns = [f"{size}, {threads} thread{'s' * (threads > 1)}"
-               for threads in (1, 2) for size in SIZES]  # fmt: skip
+               for threads in (1, 2) for size in SIZES] + ["ms of an idle second"]  # fmt: skip
     print(f"| beside | {' | '.join(columns)} |\n|---|{'---:|' * len(columns)}")
     for name in names:
         cells = [f"{median(column):.2f}" for column in zip(*ratios[name], strict=True)]
