@@ -105,7 +105,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @needs_fork
 @pytest.mark.parametrize("layer", ["fastnn.Tanh", "Identity"])
 def test_a_fork_while_another_thread_trains(layer):
-    """The child finds all locks open, and computes on one thread, or on more if it asks for them."""
+    """The child finds all locks open and computes on one thread, on more if it wants."""
     run(f"""
 expected = train(make({layer}))
 busy, more = make({layer}), make({layer})

@@ -146,7 +146,7 @@ cdef tuple with_columns(cnp.ndarray x, cnp.npy_intp columns):
     cdef int axes = cnp.PyArray_NDIM(x)
     if axes == 2:
         return (cnp.PyArray_DIM(x, 0), columns)
-    return (*(<object>x).shape[:-1], columns)
+    return (*(<object>x).shape[:axes - 1], columns)
 
 
 cdef cnp.ndarray operand(cnp.ndarray x, cnp.npy_intp *row, cnp.npy_intp *column):
