@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -116,7 +117,7 @@ DAMAGED = {
 @pytest.mark.parametrize("case", DAMAGED)
 def test_damaged_files_are_refused(case, tmp_path):
     write(tmp_path / "a", DAMAGED[case], b"\x00\x00\x00\x02")
-    with pytest.raises(ValueError, match=str(tmp_path / "a")):
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path / "a"))):
         fastnn.load_safetensors(tmp_path / "a")
 
 
@@ -133,7 +134,7 @@ def test_a_file_that_was_cut_anywhere_is_refused(tmp_path):
     content = path.read_bytes()
     for length in range(len(content)):
         path.write_bytes(content[:length])
-        with pytest.raises(ValueError, match=str(path)):
+        with pytest.raises(ValueError, match=re.escape(str(path))):
             fastnn.load_safetensors(path)
 
 
@@ -147,7 +148,7 @@ def test_a_flipped_bit_anywhere_is_noticed(arrays, tmp_path, long):
             changed = bytearray(content)
             changed[place] ^= 1 << bit
             path.write_bytes(changed)
-            with pytest.raises(ValueError, match=str(path)):
+            with pytest.raises(ValueError, match=re.escape(str(path))):
                 fastnn.load_safetensors(path)
 
 
@@ -158,7 +159,7 @@ def test_a_tail_of_zeros_is_noticed(tmp_path):
     content = path.read_bytes()
     for length in range(len(content)):
         path.write_bytes(content[:length].ljust(len(content), b"\0"))
-        with pytest.raises(ValueError, match=str(path)):
+        with pytest.raises(ValueError, match=re.escape(str(path))):
             fastnn.load_safetensors(path)
 
 
