@@ -113,7 +113,8 @@ def test_layers_in_python(path):
     x = inputs(model, (3,))
     np.testing.assert_array_equal(loaded(x), model(x))
     assert loaded[1].exponent == 2
-    with pytest.raises(ValueError, match=rf"{re.escape(str(path))}: custom: .*fastnn.load\(path, custom={{'Power'"):
+    message = rf"{re.escape(str(path))}: custom: .*fastnn.load\(path, custom={{'Power'"
+    with pytest.raises(ValueError, match=message):
         fastnn.load(path)
     with pytest.raises(TypeError, match=r"custom\['Power'\]: expected a subclass of Layer"):
         fastnn.load(path, {"Power": Power, "Hidden": lambda n: None} | {"Power": 3})
