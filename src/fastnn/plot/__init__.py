@@ -1,4 +1,4 @@
-"""Pictures of training, optimizers and networks; needs matplotlib: pip install "fastnn-cpu[plot]".
+"""Pictures of training, optimizers and networks; needs matplotlib: pip install matplotlib.
 
 Every function returns what it has drawn, a matplotlib figure or axes. A notebook shows it; else
 call ``matplotlib.pyplot.show()`` or ``figure.savefig(path)``. Those with `ax` draw there, and on a

@@ -42,7 +42,7 @@ def learning_curves(
         on; the best validation epoch is marked. Several, a mapping of names to histories or a list,
         are drawn in one picture to be compared.
     quantities : sequence of str, optional
-        What to draw, without "val_"; all by default, but for a learning rate that stays.
+        What to draw, without ``"val_"``; all by default, but for a learning rate that stays.
     ax : matplotlib.axes.Axes or sequence of them, optional
         One for each quantity. A single one is for the loss unless `quantities` says what.
 
