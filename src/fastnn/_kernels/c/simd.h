@@ -166,12 +166,24 @@ INLINE ivec FN(lane_numbers)(void) {
 }
 INLINE ivec FN(first_lanes)(ptrdiff_t n) { return (ivec)(FN(lane_numbers)() < IVEC(n)); }
 
+/* AddressSanitizer does not see masked accesses: it is shown the elements one by one. */
+#undef SHOW
+#if defined(__SANITIZE_ADDRESS__)
+#define SHOW(p, n)                                                                                 \
+    for (ptrdiff_t element = 0; element < (n) && element < LANES; element++)                       \
+    (void)((const volatile real *)(p))[element]
+#else
+#define SHOW(p, n) ((void)0)
+#endif
+
 #if defined(__AVX512F__)
 #if FASTNN_DOUBLE
 INLINE vec FN(load_part)(const real *p, ptrdiff_t n) {
+    SHOW(p, n);
     return (vec)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
 }
 INLINE void FN(store_part)(real *p, vec v, ptrdiff_t n) {
+    SHOW(p, n);
     _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
 }
 INLINE vec FN(max)(vec x, vec y) { return (vec)_mm512_max_pd((__m512d)x, (__m512d)y); }
@@ -183,9 +195,11 @@ INLINE vec FN(round)(vec x) {
 INLINE real FN(max_lane)(vec x) { return _mm512_reduce_max_pd((__m512d)x); }
 #else
 INLINE vec FN(load_part)(const real *p, ptrdiff_t n) {
+    SHOW(p, n);
     return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
 }
 INLINE void FN(store_part)(real *p, vec v, ptrdiff_t n) {
+    SHOW(p, n);
     _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
 }
 INLINE vec FN(max)(vec x, vec y) { return (vec)_mm512_max_ps((__m512)x, (__m512)y); }
@@ -200,9 +214,11 @@ INLINE real FN(max_lane)(vec x) { return _mm512_reduce_max_ps((__m512)x); }
 #if defined(__AVX2__)
 #if FASTNN_DOUBLE
 INLINE vec FN(load_part)(const real *p, ptrdiff_t n) {
+    SHOW(p, n);
     return (vec)_mm256_maskload_pd(p, (__m256i)FN(first_lanes)(n));
 }
 INLINE void FN(store_part)(real *p, vec v, ptrdiff_t n) {
+    SHOW(p, n);
     _mm256_maskstore_pd(p, (__m256i)FN(first_lanes)(n), (__m256d)v);
 }
 INLINE vec FN(max)(vec x, vec y) { return (vec)_mm256_max_pd((__m256d)x, (__m256d)y); }
@@ -213,9 +229,11 @@ INLINE vec FN(round)(vec x) {
 }
 #else
 INLINE vec FN(load_part)(const real *p, ptrdiff_t n) {
+    SHOW(p, n);
     return (vec)_mm256_maskload_ps(p, (__m256i)FN(first_lanes)(n));
 }
 INLINE void FN(store_part)(real *p, vec v, ptrdiff_t n) {
+    SHOW(p, n);
     _mm256_maskstore_ps(p, (__m256i)FN(first_lanes)(n), (__m256)v);
 }
 INLINE vec FN(max)(vec x, vec y) { return (vec)_mm256_max_ps((__m256)x, (__m256)y); }
@@ -294,8 +312,10 @@ INLINE real FN(max_lane)(vec x) {
 INLINE vec FN(load_padded)(const real *p, ptrdiff_t n, real pad) {
     if (n >= LANES) return FN(load)(p);
 #if defined(__AVX512F__) && FASTNN_DOUBLE
+    SHOW(p, n);
     return (vec)_mm512_mask_loadu_pd((__m512d)VEC(pad), (__mmask8)((1u << n) - 1), p);
 #elif defined(__AVX512F__)
+    SHOW(p, n);
     return (vec)_mm512_mask_loadu_ps((__m512)VEC(pad), (__mmask16)((1u << n) - 1), p);
 #else
     vec v = FN(load_part)(p, n);
