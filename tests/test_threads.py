@@ -117,8 +117,9 @@ for _ in range(5):
     child = os.fork()
     if child == 0:
         signal.alarm(60)  # ends a child that hangs
-        fastnn.set_num_threads(2)
         right = fastnn.get_num_threads() == 1 and train(make({layer})) == expected
+        fastnn.set_num_threads(2)
+        right = right and fastnn.get_num_threads() == 2 and train(make({layer})) == expected
         busy.step(x, y)
         right = right and np.isfinite(busy.step(x, y)) and np.isfinite(more.model(x)).all()
         os._exit(not right)
