@@ -26,7 +26,7 @@ OBJECTS = re.compile(
     r"Statistics|text, lists and dicts|one of \{known\}|an attribute|a torch.nn.Module|"
     r"\{error\}|a subclass of Layer|a built-in one|a list of layers|a Trainer|a name or a loss|"
     r"a layer whose|a mapping|\{each\}|a pair \(h, c\)|a tuple of int or None|\(x, y\) or|"
-    r"a History|a model or a function|objects with|\{wanted\}"
+    r"a History|a callback Norms|a model or a function|objects with|\{wanted\}"
 )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 import fastnn
 from fastnn import distributed, initializers, plot, preprocessing, schedules
+from fastnn.callbacks import Norms
 
 from ..trainer_cases import LABELS, X, Y, mlp
 from .models import INPUT_SHAPE, PATH
@@ -253,6 +254,42 @@ DRAWN_BADLY: dict[str, tuple[Callable[[], Any], Any, str]] = {
         lambda: plot.schedule_values(schedules.constant(0.1), 0), ValueError, "steps: expected"),
     "schedule_values(schedule=3)": (
         lambda: plot.schedule_values(3, 4), TypeError, "schedule: expected"),
+    "path_losses(paths={})": (
+        lambda: plot.path_losses(lambda x, y: x * y, {}), ValueError, "paths: expected"),
+    "path_losses(paths=[1.0])": (
+        lambda: plot.path_losses(lambda x, y: x * y, [1.0]), TypeError, "paths: expected"),
+    "optimizer_comparison({})": (
+        lambda: plot.optimizer_comparison({}), ValueError, "surfaces: expected at least one"),
+    "optimizer_comparison(3)": (
+        lambda: plot.optimizer_comparison(3), TypeError, "surfaces: expected a mapping"),
+    "optimizer_comparison without paths": (
+        lambda: plot.optimizer_comparison({"a": {}}), ValueError, r"surfaces\['a'\]: expected"),
+    "optimizer_animation(paths={})": (
+        lambda: plot.optimizer_animation(lambda x, y: x * y, {}), ValueError, "paths: expected"),
+    "optimizer_animation(frames=0)": (
+        lambda: plot.optimizer_animation(lambda x, y: x * y, {"a": [(0, 1)]}, frames=0), ValueError,
+        "frames: expected a positive"),
+    "surface(paths of one axis)": (
+        lambda: plot.surface(lambda x, y: x * y, (0, 1), (0, 1), {"a": [1.0]}), ValueError,
+        "paths: expected"),
+    "decision_boundary(model=None)": (
+        lambda: plot.decision_boundary(None, X[:, :2], LABELS), TypeError, "model: expected"),
+    "decision_boundary(x of six features)": (
+        lambda: plot.decision_boundary(mlp(), X, LABELS), ValueError, "x: expected shape"),
+    "layer_activations(model=None)": (
+        lambda: plot.layer_activations(None, X), TypeError, "model: expected a fastnn layer"),
+    "layer_gradients(model=None)": (
+        lambda: plot.layer_gradients(None, "mse", X, Y), TypeError, "model: expected a fastnn"),
+    "layer_gradients(an unknown loss)": (
+        lambda: plot.layer_gradients(mlp(), "msee", X, LABELS), ValueError, "loss: expected"),
+    "saturated_fractions(model=None)": (
+        lambda: plot.saturated_fractions(None, X), TypeError, "model: expected a fastnn layer"),
+    "saturated_units(model=None)": (
+        lambda: plot.saturated_units(None, X), TypeError, "model: expected a fastnn layer"),
+    "norms(None)": (
+        lambda: plot.norms(None), TypeError, "record: expected a callback Norms"),
+    "norms of no training": (
+        lambda: plot.norms(Norms()), ValueError, "record: expected the norms of a training"),
 }  # fmt: skip
 
 

@@ -111,9 +111,13 @@ TARGETS = (
     Bad("column", lambda y: y[:, None], ValueError, r"labels\.ravel\(\)"),
 )
 WEIGHTS = (*optional(SAMPLES), Bad("negative", np.negative, ValueError, "numbers >= 0"))
+PROGRESS = tuple(
+    bad if bad.what != "text" else Bad("text", always("yes"), ValueError, "'auto' or 'epochs'")
+    for bad in SWITCH
+)
 OF_FIT: dict[str, tuple[Any, Kind]] = {
     "epochs": (1, COUNT), "batch_size": (32, COUNT), "shuffle": (True, SWITCH),
-    "validation_split": (0.2, BELOW_1), "progress": (False, SWITCH), "rng": (0, optional(RNG)),
+    "validation_split": (0.2, BELOW_1), "progress": (False, PROGRESS), "rng": (0, optional(RNG)),
     "sharded": (False, SWITCH), "check_ranks": (None, optional(COUNT)),
     "check_finite": (False, SWITCH),
     "metrics": ((), (
@@ -353,6 +357,8 @@ BAD: dict[str, tuple[Callable[[], Any], Any, str]] = {
         lambda: callbacks.EarlyStopping(mode="mim"), ValueError, "mode: .*did you mean 'min'"),
     "EarlyStopping(restore_best=1)": callback(
         lambda: callbacks.EarlyStopping(restore_best=1), TypeError, "restore_best: expected True"),
+    "Norms(every=0)": callback(
+        lambda: callbacks.Norms(0), ValueError, "every: expected a positive"),
     "ModelCheckpoint(path=3)": callback(
         lambda: callbacks.ModelCheckpoint(3), TypeError, "path: expected a str or a path"),
     "ModelCheckpoint(save_best_only=1)": callback(

@@ -11,7 +11,7 @@ import numpy as np
 from fastnn import schedules
 from fastnn._door.arrays import describe
 from fastnn._door.numbers import choice, positive
-from fastnn.callbacks import RISING
+from fastnn.callbacks import RISING, Norms
 from fastnn.plot.style import (
     MARKERS,
     ink,
@@ -178,6 +178,8 @@ def norms(record: Any, ax: Any = None) -> Figure:
     ------
     ImportError
         If matplotlib is not installed.
+    TypeError
+        If `record` is something else.
     ValueError
         If nothing has been recorded, or `ax` are not two.
 
@@ -194,6 +196,8 @@ def norms(record: Any, ax: Any = None) -> Figure:
     >>> [panel.get_ylabel() for panel in figure.axes]
     ['norm of parameter', 'norm of gradient']
     """
+    if not isinstance(record, Norms):
+        raise TypeError(f"record: expected a callback Norms, got {describe(record)}")
     if not len(record.steps):
         raise ValueError("record: expected the norms of a training, got none yet")
     figure, (left, right) = panels_for(2, ax, columns=2, size=(5.2, 3.6))

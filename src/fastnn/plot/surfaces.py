@@ -170,8 +170,15 @@ def optimizer_comparison(surfaces: Mapping[str, Mapping[str, Any]]) -> Figure:
     >>> [ax.get_title() for ax in figure.axes]
     ['a bowl', '']
     """
+    if not isinstance(surfaces, Mapping):
+        raise TypeError(f"surfaces: expected a mapping of titles, got {describe(surfaces)}")
     if not surfaces:
         raise ValueError("surfaces: expected at least one, got none")
+    for title, one in surfaces.items():
+        if not isinstance(one, Mapping) or not {"loss", "paths"} <= one.keys():
+            raise ValueError(
+                f"surfaces[{title!r}]: expected a dict with 'loss' and 'paths', got {describe(one)}"
+            )
     points = {title: _checked(surface["paths"]) for title, surface in surfaces.items()}
     names = list(dict.fromkeys(name for paths in points.values() for name in paths))
     columns = min(4, len(surfaces))
