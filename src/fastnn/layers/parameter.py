@@ -29,10 +29,10 @@ class Owner(Protocol):
 
 
 if TYPE_CHECKING:
-    fixed = property
+    readonly = property
 else:
 
-    class fixed(property):
+    class readonly(property):
         """A property that cannot be assigned, and says what can be."""
 
         def __set__(self, entry: Entry, value: Any) -> None:
@@ -60,22 +60,22 @@ class Entry(Watched):
         self._start: Array | None = None  # what to start with, in a copy that is not built yet
         self._watchers = ()
 
-    @fixed
+    @readonly
     def name(self) -> str:
         """Its key in the state dict of the model that it got its place in."""
         return self._name
 
-    @fixed
+    @readonly
     def shape(self) -> tuple[int, ...]:
         """Its shape."""
         return self._shape
 
-    @fixed
+    @readonly
     def placed(self) -> bool:
         """Whether the array is there."""
         return self._values is not None
 
-    @fixed
+    @readonly
     def array(self) -> Array:
         """The values, for plans."""
         if self._values is None:
@@ -106,7 +106,7 @@ class Entry(Watched):
         """Take `values` as the place for good."""
         self._values, self._start, self._layer = values, None, None
 
-    @fixed
+    @readonly
     def size(self) -> int:
         """Number of elements."""
         return prod(self.shape)
@@ -203,7 +203,7 @@ class Parameter(Entry):
     def _settle(self, values: Array) -> None:
         self.place(self.name, values, np.zeros_like(values))
 
-    @fixed
+    @readonly
     def grad_array(self) -> Array:
         """The gradient, for plans: reading it does not hand it out."""
         if self._gradient is None:
@@ -232,12 +232,12 @@ class Parameter(Entry):
         self.mark_dense()
         self._ready, self._forgotten = True, False
 
-    @fixed
+    @readonly
     def replaced(self) -> bool:
         """Whether other parameters have been tied to all its places."""
         return self._uses == 0
 
-    @fixed
+    @readonly
     def grad_ready(self) -> bool:
         return self._ready
 
@@ -251,11 +251,11 @@ class Parameter(Entry):
             self._trainable = bool(value)
             self.changed()
 
-    @fixed
+    @readonly
     def sparse(self) -> bool:
         return self._sparse
 
-    @fixed
+    @readonly
     def rows(self) -> Array | None:
         """Indices of the rows of `grad` that may differ from zero; None if all may."""
         if self._rows is None or self._rows[0] < 0:

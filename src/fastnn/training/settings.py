@@ -56,8 +56,7 @@ class Trainer:
         "__weakref__", "_abandoned", "_accumulate", "_accumulation", "_alone", "_carried",
         "_clip_norm", "_clip_value", "_comm", "_group", "_history", "_joint_total", "_l2", "_l2_on",
         "_last", "_loss", "_model", "_not_finite", "_optimizer", "_plans", "_precision", "_rng",
-        "_started",
-        "_stateful", "_stop_training", "_sync_batchnorm", "_trained",
+        "_started", "_stateful", "_stop_training", "_sync_batchnorm", "_trained",
     )  # fmt: skip
     _accumulate: int
     _loss: Any  # a Loss or a function in Python
