@@ -128,6 +128,8 @@ def integer(name: str, value: Any, low: float = 1, high: float = inf) -> int:
     ValueError
         If it is out of range.
     """
+    if type(value) is int and low <= value <= high:  # as most are
+        return value
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
@@ -150,7 +152,9 @@ def positive(name: str, value: Any) -> int:
 
 def boolean(name: str, value: Any) -> bool:
     """Return True or False, Python's or NumPy's, as a bool; TypeError if it is neither."""
-    if not isinstance(value, (bool, np.bool_)):
+    if value is True or value is False:
+        return value
+    if not isinstance(value, np.bool_):
         raise TypeError(f"{name}: expected True or False, got {value!r}")
     return bool(value)
 
@@ -258,9 +262,9 @@ def shape(name: str, value: Any, low: int = 0) -> tuple[int, ...]:
     ValueError
         If a size is less than `low`, or they are of more elements than there are addresses.
     """
-    if isinstance(value, str) or not np.iterable(value):
+    if isinstance(value, str) or (type(value) is not tuple and not np.iterable(value)):
         value = (value,)
-    sizes = tuple(integer(name, size, low) for size in value)
+    sizes = tuple([integer(name, size, low) for size in value])
     if prod(sizes) >= 2**60:  # of 8 bytes each
         raise ValueError(f"{name}: expected fewer than 2**60 elements, got shape {sizes}")
     return sizes
@@ -276,6 +280,8 @@ def generator(rng: Any) -> np.random.Generator:
     ValueError
         If it is a negative int.
     """
+    if type(rng) is np.random.Generator:
+        return rng
     valid = rng is None or isinstance(rng, Integral | np.random.Generator)
     if not valid or isinstance(rng, bool):
         raise TypeError(
