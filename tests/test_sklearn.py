@@ -26,6 +26,7 @@ from fastnn.sklearn import (  # noqa: E402
     TabularClassifier,
     TabularRegressor,
 )
+from fastnn.sklearn.seeding import random_state  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning",
@@ -275,6 +276,43 @@ def test_calls_that_are_refused():
         model.partial_fit(X, y + 7)
     with pytest.raises(ValueError, match="non-finite"), np.errstate(all="ignore"):
         MLPRegressor(solver="sgd", learning_rate_init=1e300, max_iter=5).fit(*DIABETES)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.arange(40) % 3, np.arange(40) % 2 == 1, np.arange(40, dtype="uint64") % 5 * 2**40,
+        np.arange(40) % 4 - 2, np.full(40, 3), np.arange(40, dtype=">i4") % 3,
+        np.arange(40) % 3 * 1.0, np.arange(40) % 3 + 7,
+    ],
+    ids=["small", "bool", "large", "negative", "one", "swapped", "float", "gap"],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", ["float32", "float64", ">f8", "int64"])
+def test_arrays_that_need_no_conversion_and_others(labels, dtype):
+    X = np.random.default_rng(0).integers(-5, 5, (40, 3)).astype(dtype)
+    options = {"max_iter": 2, "random_state": 0, "hidden_layer_sizes": (4,)}
+    one = neural_network.MLPClassifier(**options).fit(X, labels)
+    other = MLPClassifier(**options).fit(X, labels)
+    assert other.classes_.dtype == one.classes_.dtype
+    np.testing.assert_array_equal(other.classes_, one.classes_)
+    np.testing.assert_allclose(other.loss_curve_, one.loss_curve_, rtol=1e-5)
+    np.testing.assert_array_equal(other.predict(X), one.predict(X))
+    assert other.n_features_in_ == 3
+    for bad, word in ((X[:, :2], "2 features"), (X + np.inf, "infinity"), (X[0], "1D array")):
+        for estimator in (one, other):
+            with pytest.raises(ValueError, match=word):
+                estimator.predict(bad)
+
+
+@pytest.mark.parametrize("seed", [0, 2**32 - 1, np.int64(7)])
+def test_random_states_are_those_of_numpy(seed):
+    one, other = np.random.RandomState(seed), random_state(seed)
+    np.testing.assert_array_equal(other.uniform(size=700), one.uniform(size=700))
+    again = pickle.loads(pickle.dumps(other))
+    assert again.normal() == other.normal() == one.normal()
+    assert random_state(other) is other
+    with pytest.raises(ValueError, match="between 0"):
+        random_state(-1)
 
 
 def test_grids_and_pipelines():

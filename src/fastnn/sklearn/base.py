@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import (
+    Interval,
+    Options,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
@@ -19,6 +24,7 @@ from fastnn.layers import Sequential
 from fastnn.optim.base import Optimizer
 from fastnn.optim.minimize import _made
 from fastnn.sklearn.objective import Criterion, Epochs, minimize_lbfgs
+from fastnn.sklearn.seeding import random_state
 from fastnn.sklearn.stochastic import StochasticFit
 from fastnn.training import Trainer
 from fastnn.training.many import on_threads
@@ -78,16 +84,33 @@ class BaseNetwork(StochasticFit, BaseEstimator):  # type: ignore[misc]
     }  # fmt: skip
 
     @classmethod
+    def _arguments(cls) -> dict[str, Any]:
+        """Return the arguments of ``__init__`` and their defaults."""
+        known: dict[str, Any] | None = cls.__dict__.get("_known")
+        if known is None:  # scikit-learn would look them up at every call
+            parameters = signature(cls.__init__).parameters
+            known = {name: parameters[name].default for name in super()._get_param_names()}
+            cls._known = known
+        return known
+
+    @classmethod
     def _get_param_names(cls) -> list[str]:
-        """Return the names of the arguments of ``__init__``, which scikit-learn looks up anew."""
-        if "_names" not in cls.__dict__:
-            cls._names = super()._get_param_names()
-        return list(cls._names)
+        return list(cls._arguments())
 
     def _store(self, given: dict[str, Any]) -> None:
         """Keep the arguments of ``__init__`` as they are."""
-        for name in self._get_param_names():
+        for name in self._arguments():
             setattr(self, name, given[name])
+
+    def _validate_params(self) -> None:
+        """Check the parameters that are not their defaults."""
+        given = {
+            name: getattr(self, name) for name, default in self._arguments().items()
+            if getattr(self, name) is not default
+        }  # fmt: skip
+        validate_parameter_constraints(
+            self._parameter_constraints, given, caller_name=type(self).__name__
+        )
 
     # What a subclass says --------------------------------------------------------------------
 
@@ -142,7 +165,7 @@ class BaseNetwork(StochasticFit, BaseEstimator):  # type: ignore[misc]
         if y.ndim == 1:
             y = y.reshape(-1, 1)
         self.n_outputs_ = y.shape[1]
-        self._random_state = check_random_state(self.random_state)
+        self._random_state = random_state(self.random_state)
         if first:
             self._initialize(X, sizes)
         else:
@@ -254,7 +277,7 @@ class BaseNetwork(StochasticFit, BaseEstimator):  # type: ignore[misc]
     # Several members -------------------------------------------------------------------------
 
     def _fit_members(self, X: Any, y: Any, sample_weight: Any) -> Any:
-        state = check_random_state(self.random_state)
+        state = random_state(self.random_state)
         seeds = state.randint(np.iinfo(np.int32).max, size=self.n_members)
         weight = {} if sample_weight is None else {"sample_weight": sample_weight}
         unfitted = [
@@ -277,9 +300,34 @@ class BaseNetwork(StochasticFit, BaseEstimator):  # type: ignore[misc]
 
     def _validate(self, X: Any, *y: Any, reset: bool, **options: Any) -> Any:
         """Check samples, and targets if they are given."""
+        if self._needs_no_conversion(X, *y):
+            if reset:
+                self.__dict__.pop("feature_names_in_", None)
+                self.n_features_in_ = X.shape[1]
+                return (X, *y) if y else X
+            known = self.__dict__
+            if "feature_names_in_" not in known and X.shape[1] == known.get("n_features_in_"):
+                return (X, *y) if y else X
         if y:
             options["dtype"] = (np.float64, np.float32)
         return validate_data(self, X, *y, accept_sparse=["csr", "csc"], reset=reset, **options)
+
+    @staticmethod
+    def _needs_no_conversion(X: Any, *y: Any) -> bool:
+        """Return whether arrays pass scikit-learn's checks, which ask much of such arrays as well.
+
+        False of others, which may pass or not.
+        """
+        if type(X) is not np.ndarray or X.ndim != 2 or not X.size:
+            return False
+        if X.dtype not in (np.float32, np.float64):
+            return False
+        for target in y:
+            if type(target) is not np.ndarray or target.shape != X.shape[:1]:
+                return False
+            if target.dtype.kind not in "biuf" or not np.isfinite(target).all():
+                return False
+        return bool(np.isfinite(X).all())
 
     def _raw(self, X: Array) -> Array:
         """Return the network's linear output for checked samples."""

@@ -13,6 +13,9 @@ from fastnn._typing import Array
 
 __all__ = ["Labels"]
 
+# Samples of each class, on average, from which on classes are not many.
+FEW = 8
+
 
 class Labels:
     """The labels of a classifier: two classes, several, or several labels at once.
@@ -37,13 +40,20 @@ class Labels:
     """
 
     def __init__(self, y: Any) -> None:
-        self.kind: str = type_of_target(y, input_name="y")
+        self.kind: str
+        self.classes: Array
+        if isinstance(y, np.ndarray) and y.ndim == 1 and y.dtype.kind in "biu":
+            self.classes = distinct(y)
+            if FEW * len(self.classes) <= len(y):  # else scikit-learn may warn that they are many
+                self.kind = "binary" if len(self.classes) <= 2 else "multiclass"
+                return
+        self.kind = type_of_target(y, input_name="y")
         if "multioutput" in self.kind:
             raise ValueError(
                 "Multioutput target data is not supported with label binarization"
             )
         if self.kind in ("binary", "multiclass") and np.asarray(y).dtype.kind in "bfiuU":
-            self.classes: Array = np.unique(y)
+            self.classes = np.unique(y)
         else:
             self.classes = unique_labels(y)
 
@@ -63,10 +73,11 @@ class Labels:
             if type_of_target(y) != self.kind:
                 raise ValueError("The object was not fitted with multilabel input.")
             return np.asarray(y.toarray() if issparse(y) else y, bool)
-        codes = np.searchsorted(self.classes, column_or_1d(y))
+        flat = isinstance(y, np.ndarray) and y.ndim == 1
+        codes = np.searchsorted(self.classes, y if flat else column_or_1d(y))
         if self.width == 1:
             return np.asarray(codes.astype(bool)[:, np.newaxis])
-        return np.asarray(codes[:, np.newaxis] == np.arange(self.width))
+        return np.asarray(np.eye(self.width, dtype=bool)[codes])
 
     def decode(self, columns: Array) -> Array:
         """Return the most probable labels for outputs of shape (n_samples, `width`)."""
@@ -76,3 +87,10 @@ class Labels:
             return np.asarray(self.classes[columns.argmax(axis=1)])
         codes = (columns.ravel() > 0.5).astype(int)
         return np.asarray(self.classes[np.minimum(codes, len(self.classes) - 1)])
+
+
+def distinct(y: Array) -> Array:
+    """Return the different ones of some integers in ascending order."""
+    if np.can_cast(y.dtype, np.intp) and len(y) and y.min() >= 0 and y.max() < len(y):
+        return np.flatnonzero(np.bincount(y)).astype(y.dtype)
+    return np.unique(y)

@@ -110,33 +110,40 @@ class Epochs:
         self.at_once = (
             sample_weight is None and criterion.parts == 1 and isinstance(criterion.loss, Loss)
         )
-        self.parts: list[tuple[int, int, Any]] = []  # of an epoch: start, rows of a batch, data
         if self.at_once:
             trainer.l2 = alpha / batch_size
-            whole = len(x) // batch_size * batch_size
-            for start, rows in ((0, batch_size), (whole, len(x) - whole)):
-                if rows >= least and start < len(x):
-                    weights = None
-                    if criterion.factor is not None:
-                        weights = np.full(len(x), criterion.factor / rows, x.dtype)
-                    self.parts.append((start, rows, trainer._data(x, y, weights)))
+            self.whole = len(x) // batch_size * batch_size
+            self.shares = Shares(None, self.whole, batch_size)
+            self.rest = len(x) - self.whole if len(x) - self.whole >= least else 0
+            data = trainer._data(x, y, self._all_weights(batch_size))
+            self.data = data, data
+            if self.rest and criterion.factor is not None:
+                self.data = data, trainer._data(x, y, self._all_weights(self.rest))
+
+    def _all_weights(self, rows: int) -> Array | None:
+        """Return a weight for each sample where a batch has so many."""
+        factor = self.criterion.factor
+        return None if factor is None else np.full(len(self.x), factor / rows, self.x.dtype)
 
     def run(self, order: Array, callbacks: CallbackList, bar: ProgressBar) -> float:
         """Take the steps of one epoch and return its loss, the penalty included."""
         if not self.at_once:
             return self._one_by_one(order, callbacks)
-        total, used = 0.0, 0
-        for start, rows, data in self.parts:
-            part = order[start:] if rows < self.batch_size else order[: len(order) // rows * rows]
-            if self.alpha:
-                self.trainer.l2 = self.alpha / rows
-            shares = Shares(None, len(part), rows)
-            loss = self.trainer._epoch(
-                data, part, shares, callbacks, bar, callbacks.follows_batches
-            )
-            total += loss * (len(part) if self.criterion.factor is None else rows)
-            used += len(part)
-        return total / used
+        (data, last), sums, alpha = self.data, self.criterion.factor is not None, self.alpha
+        if alpha and self.rest:
+            self.trainer.l2 = alpha / self.batch_size
+        loss = self.trainer._epoch(
+            data, order[: self.whole], self.shares, callbacks, bar, callbacks.follows_batches
+        )
+        total = loss * (self.batch_size if sums else self.whole)
+        if not self.rest:
+            return total / self.whole
+        if alpha:
+            self.trainer.l2 = alpha / self.rest
+        last = self.trainer._refreshed(last)
+        one = float(self.trainer._steps(last, order[self.whole :], self.rest, 1)[0][0])
+        callbacks.on_batch_end(self.shares.steps, one)
+        return (total + one * self.rest) / len(order)
 
     def _one_by_one(self, order: Array, callbacks: CallbackList) -> float:
         total, used = 0.0, 0

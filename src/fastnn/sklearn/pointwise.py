@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from fastnn._door.arrays import describe
@@ -15,6 +14,7 @@ from fastnn._typing import Array
 from fastnn.analysis import jacobian
 from fastnn.sklearn.base import BaseNetwork
 from fastnn.sklearn.objective import Epochs
+from fastnn.sklearn.seeding import random_state
 
 __all__ = ["Pointwise"]
 
@@ -75,7 +75,7 @@ class Pointwise(BaseNetwork):
             self._validate_params()
             self.feature_names_in_ = np.array(list(x), object)
             self.n_features_in_, self.n_outputs_ = len(x), self._outputs_of_one()
-            self._random_state = check_random_state(self.random_state)
+            self._random_state = random_state(self.random_state)
             sizes = self.hidden_layer_sizes
             self._initialize(self._row(x), list(sizes) if hasattr(sizes, "__iter__") else [sizes])
         row, target = self._row(x), self._target_of(y)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import is_classifier
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, check_X_y
+from sklearn.utils import check_X_y
 
 from fastnn import optim, schedules
 from fastnn._typing import Array
@@ -94,7 +94,7 @@ class Tabular(BaseNetwork):
         network, self._dense = make_network(units, self.activation, X.dtype)
         self._factors = Scale(X.shape[1])
         network.layers = [self._factors, *network.layers]
-        random = check_random_state(self._random_state)
+        random = self._random_state
         for layer in self._dense[:-1]:
             assert layer.bias is not None
             weight = random.standard_normal(layer.weight.shape)
