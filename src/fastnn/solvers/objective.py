@@ -72,7 +72,7 @@ class Objective:
             if self._l2:
                 decay = self._decay * theta
                 loss += 0.5 * float(decay @ theta)
-                gradient += np.where(self._moves, decay, 0)
+                gradient += decay if self._moves is None else np.where(self._moves, decay, 0)
         self.n_evaluations += 1
         return loss, gradient
 
@@ -82,7 +82,8 @@ class Objective:
         sizes = [p.size for p in parameters]
         penalized = [self._l2 * (self._l2_on == "all" or len(p.shape) > 1) for p in parameters]
         self._decay: Vector = np.repeat(penalized, sizes)
-        self._moves = np.repeat([p.trainable for p in parameters], sizes)
+        moves = [p.trainable for p in parameters]
+        self._moves = None if all(moves) else np.repeat(moves, sizes)
         self._values, self._gradient = None, None
         if all(p.trainable and not p.sparse for p in parameters):
             self._values, self._gradient = in_one_piece(parameters)
