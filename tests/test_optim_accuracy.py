@@ -1,7 +1,11 @@
 """How exactly the kernels round an update, in float32 on every instruction set."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
+
+from fastnn._kernels.update import corrected, scalars_at
 
 from .optimizers import EXACT, LR
 
@@ -35,3 +39,14 @@ def test_update_is_within_2_ulp_of_the_exact_one(rule, options, exact, bound, is
         update, size = update if isinstance(update, tuple) else (update, np.abs(update))
         assert size.min() > 0
         assert np.max(np.abs(-x - update) / (EPSILON * size)) <= bound
+
+
+@pytest.mark.parametrize("beta", [0.999, 0.9, 0.99, 0.95, 0.5, 0.1, 0.9999, 1 - 2**-53, 0.0])
+def test_powers_of_corrections_are_the_nearest(beta):
+    """On every system, whatever its C library's are; a far one costs no time."""
+    for t in (*range(1, 200), 500, 1000, 3456):
+        power = float(Fraction(beta) ** t)
+        assert scalars_at((corrected(1.0, beta),), t) == (1 / (1 - power),), t
+    last = 1.0 if beta < 0.99999 else 1 / (1 - np.exp(-(2.0**-53) * 1e6))
+    assert scalars_at((corrected(1.0, beta),), 1e6) == (pytest.approx(last, rel=1e-5),)
+    assert scalars_at((corrected(1.0, beta),), 1e300) == (1.0,)

@@ -3,7 +3,7 @@
     python -m tests.training_bits [case ...]    # prints them as they are here, for EXPECTED
 
 What goes in is exact: weights from integers, data from integers, an order of batches by integers.
-So what comes out depends on fastnn alone, and on Python's powers in the optimizers' corrections.
+So what comes out depends on fastnn alone.
 """
 
 import sys

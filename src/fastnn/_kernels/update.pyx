@@ -14,7 +14,7 @@ from fastnn._door.arrays import NotFiniteError, as_target, mark_written, sort_me
 from fastnn._kernels.door cimport as_input
 
 from cpython.object cimport PyObject
-from libc.math cimport pow, sqrt
+from libc.math cimport sqrt
 from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
@@ -42,6 +42,9 @@ cdef extern from "numpy/arrayobject.h" nogil:
     char *PyArray_BYTES(PyArrayObject *array)
     int NPY_ARRAY_CARRAY
     int NPY_ARRAY_CARRAY_RO
+
+cdef extern from "power.h":
+    double fastnn_power(double base, double exponent)
 
 cnp.import_array()
 
@@ -89,9 +92,9 @@ cdef int read_scalars(tuple given, Scalar *scalars) except -1:
 
 cdef double scalar_at(const Scalar *s, double t) noexcept:
     if s.change == CORRECTED:
-        return s.value / (1 - pow(s.other, t))
+        return s.value / (1 - fastnn_power(s.other, t))
     if s.change == ROOTED:
-        return s.value / sqrt(1 - pow(s.other, t))
+        return s.value / sqrt(1 - fastnn_power(s.other, t))
     if s.change == SLOWED:
         return s.value / (1 + s.other * (t - 1))
     return s.other if s.change == STARTED and t == 1 else s.value
