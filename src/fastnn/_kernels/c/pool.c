@@ -27,10 +27,19 @@ typedef struct worker {
 
 static worker workers[MOST_WORKERS];
 static atomic_int runs;
-static _Thread_local int alone;
 
+#if defined(_WIN32) /* GCC's own variables of threads would bring a library with them */
+static DWORD slot;
+__attribute__((constructor)) static void take_slot(void) { slot = TlsAlloc(); }
+static int is_alone(void) { return TlsGetValue(slot) != NULL; }
+void fastnn_stay_alone(void) { TlsSetValue(slot, &slot); }
+#else
+static _Thread_local int alone;
+static int is_alone(void) { return alone; }
 void fastnn_stay_alone(void) { alone = 1; }
-int fastnn_thread_limit(void) { return alone ? 1 : fastnn_threads; }
+#endif
+
+int fastnn_thread_limit(void) { return is_alone() ? 1 : fastnn_threads; }
 
 int fastnn_pool_enter(int limit) {
     const int share = limit / (atomic_fetch_add(&runs, 1) + 1);
