@@ -166,7 +166,7 @@ def test_how_callbacks_look():
     assert repr(EarlyStopping()) == "EarlyStopping(mode='min')"
     looks = "EarlyStopping(monitor='accuracy', patience=3, mode='max')"
     assert repr(EarlyStopping("accuracy", 3)) == looks
-    assert repr(ModelCheckpoint("a/b")) == "ModelCheckpoint(path='a/b', mode='min')"
+    assert repr(ModelCheckpoint("a")) == "ModelCheckpoint(path='a', mode='min')"
     assert repr(TerminateOnNaN()) == "TerminateOnNaN()"
     assert repr(CSVLogger("x", append=True)) == "CSVLogger(path='x', append=True)"
 
