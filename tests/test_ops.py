@@ -10,7 +10,7 @@ from inspect import cleandoc
 import numpy as np
 import pytest
 
-from fastnn import ops, reference
+from fastnn import ops, optim, reference
 
 from .conftest import differences
 from .kernels.activation import ACTIVATIONS, EXP
@@ -252,6 +252,18 @@ def test_dtypes(given, wanted):
     assert ops.linear(x, weight).dtype == wanted
     assert ops.matmul(x, weight.T).dtype == wanted
     np.testing.assert_array_equal(ops.linear(x, weight), [2, 2])
+
+
+@pytest.mark.skipif(np.dtype(np.longdouble).itemsize > 8, reason="a long double is longer here")
+def test_long_doubles_that_are_doubles():
+    """On Windows and on macOS with arm64 they are float64 by another type number."""
+    x = np.array([-1, 2], np.longdouble)
+    out = np.zeros_like(x)
+    ops.relu(x, out=out)
+    assert out.tolist() == [0, 2]
+    optim.SGD([x], lr=0.5).step([np.array([2, 2], np.longdouble)])
+    assert x.tolist() == [-2, 1]
+    assert ops.relu([np.longdouble(3)]).tolist() == [3]
 
 
 def test_sequences():

@@ -221,7 +221,8 @@ WRITTEN = (
     Bad("scalar", always(np.float32(1)), TypeError, "an array in CPU memory"),
     Bad("integers", lambda a: a.astype(np.int32), TypeError, "dtype"),
     Bad("half", lambda a: a.astype(np.float16), TypeError, "dtype"),
-    Bad("extended", lambda a: a.astype(np.longdouble), TypeError, "dtype"),
+    *([Bad("extended", lambda a: a.astype(np.longdouble), TypeError, "dtype")]
+      if np.dtype(np.longdouble).itemsize > 8 else []),
     Bad("complex", lambda a: a.astype(complex), TypeError, "dtype"),
     Bad("objects", lambda a: a.astype(object), TypeError, "dtype"),
     Bad("masked", masked, TypeError, "without a mask"),

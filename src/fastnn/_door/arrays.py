@@ -13,6 +13,7 @@ from fastnn._typing import Array
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 INT64 = np.dtype(np.int64)
+_LONG = np.dtype(np.longdouble)
 
 
 class NotFiniteError(ValueError):
@@ -29,6 +30,8 @@ def describe(obj: Any) -> str:
 def view(obj: Any) -> Array | None:
     """An array on the memory of `obj`, without a copy; None if it offers none."""
     if isinstance(obj, np.ndarray):
+        if obj.dtype.num == _LONG.num and _LONG.itemsize == 8:  # Windows: float64 by another number
+            return obj.view(FLOATS[1].newbyteorder(obj.dtype.byteorder))
         return obj
     negated = getattr(obj, "is_neg", None)  # of PyTorch: then memory has the values' opposites
     if callable(negated) and negated():
@@ -275,7 +278,8 @@ def required(array: Array, name: str, dtype: np.dtype[Any]) -> Array:
     MemoryError
         If there is no room for the copy.
     """
-    if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
+    same = array.dtype == dtype and array.dtype.num == dtype.num
+    if same and array.flags.c_contiguous and array.flags.aligned:
         return array
     try:
         return np.require(array, dtype, ["C", "A"])
@@ -317,7 +321,7 @@ def convert(obj: Any, name: str, dtype: np.dtype[Any] | None = None) -> Array:
     array = as_array(obj, name)
     if dtype is None:
         keep = array.dtype.kind == "f" and array.dtype.itemsize in (4, 8)
-        dtype = array.dtype.newbyteorder("=") if keep else np.dtype(np.float64)
+        dtype = FLOATS[array.dtype.itemsize == 8 or not keep]
     return required(array, name, dtype)
 
 
