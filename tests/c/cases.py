@@ -18,6 +18,7 @@ from fastnn._kernels import core
 from tests.conftest import DTYPES, INSTRUCTION_SETS
 from tests.kernels import TABLE
 from tests.kernels.table import Draw
+from tests.test_same_bits import SAME
 
 SIZES = (1, 7, 17, 65)
 ITEMS = (1, 17, 600)  # of optimizers, whose 8-bit states come in blocks of 256
@@ -30,7 +31,7 @@ def write(
     """Write a call: its outputs as (at first, expected, allowed), then what is only read."""
     file.write(struct.pack("<64s8i", call["kernel"].encode(), call["double"], register,
                            len(outputs), len(pointers), call["accumulate"], call["items"],
-                           call["updates"], 0))
+                           call["updates"], call["same_bits"]))
     file.write(struct.pack("<8q", *call["sizes"], *[0] * (8 - len(call["sizes"]))))
     file.write(struct.pack("<10d", *call["scalars"], *[0.0] * (10 - len(call["scalars"]))))
     for first, want, allowed in outputs:
@@ -70,7 +71,7 @@ def of_table(file: BinaryIO, row: Any, dtype: np.dtype, size: int, register: int
         outputs.append((np.ascontiguousarray(start, kind), want, allowed))
     call = {"kernel": row.kernel, "double": dtype.itemsize == 8, "accumulate": case.accumulate,
             "updates": case.initial is not None, "items": case.items, "sizes": case.sizes,
-            "scalars": case.scalars}  # fmt: skip
+            "scalars": case.scalars, "same_bits": row in SAME}  # fmt: skip
     write(file, register, call, outputs, list(case.inputs))
 
 
@@ -113,7 +114,7 @@ def of_optimizer(file: BinaryIO, name: str, dtype: np.dtype, items: int) -> None
             allowed = 64 * np.finfo(rounded).eps * np.maximum(1, np.abs(want))
         outputs.append((first, want, allowed))
     call = {"kernel": name, "double": dtype.itemsize == 8, "accumulate": False, "updates": True,
-            "items": items, "sizes": sizes, "scalars": scalars}  # fmt: skip
+            "items": items, "sizes": sizes, "scalars": scalars, "same_bits": True}  # fmt: skip
     write(file, 0, call, outputs, [])
 
 

@@ -1,5 +1,6 @@
 /* Runs every kernel of every instruction set that this processor has on the cases that cases.py
- * wrote, with nothing of Python: for processors and systems on which that is not at hand. */
+ * wrote, with nothing of Python: for processors and systems on which that is not at hand. Those with
+ * fused multiply-adds must give the same bits, here and on any other processor. */
 #include "dispatch.h"
 #include "memory.h"
 #include <math.h>
@@ -18,7 +19,7 @@ enum { FLOAT, DOUBLE, BYTE, WORD, LONG };
 
 typedef struct {
     char kernel[64];
-    int32_t is_double, vector_bytes, outputs, inputs, accumulate, items, updates, unused;
+    int32_t is_double, vector_bytes, outputs, inputs, accumulate, items, updates, same_bits;
     int64_t n[FASTNN_SIZES];
     double s[FASTNN_SCALARS];
 } header;
@@ -85,8 +86,19 @@ static const char *compare(const array *a, int64_t *at) {
     return NULL;
 }
 
+/* FNV-1a of an output's bits, going on from `hash`; all NaNs are one. */
+static uint64_t digest(uint64_t hash, const array *a) {
+    for (int64_t i = 0; i < a->count; i++) {
+        const size_t size = sizes[a->code];
+        const int is_nan = a->code <= DOUBLE && isnan(element(a, i));
+        for (size_t k = 0; k < size; k++)
+            hash = (hash ^ (is_nan ? 0 : a->memory[GUARD + (size_t)i * size + k])) * 0x100000001b3;
+    }
+    return hash;
+}
+
 /* Runs one case; returns whether it went well. */
-static int run(const header *h, array *arrays, void *scratch) {
+static int run(const header *h, array *arrays, void *scratch, uint64_t *hash) {
     const fastnn_entry *entry = fastnn_active->entries;
     while (strcmp(entry->name, h->kernel)) entry++;
     fastnn_args args = {.accumulate = h->accumulate};
@@ -106,9 +118,10 @@ static int run(const header *h, array *arrays, void *scratch) {
         if (a->code < 0) continue;
         int64_t at = 0;
         const char *wrong = NULL;
-        if (i < h->outputs)
+        if (i < h->outputs) {
             wrong = compare(a, &at);
-        else if (!guards_hold(a) || memcmp(a->memory + GUARD, a->first, a->bytes))
+            *hash = digest(*hash, a);
+        } else if (!guards_hold(a) || memcmp(a->memory + GUARD, a->first, a->bytes))
             wrong = "an input was written";
         if (wrong) {
             printf("%s, %s, float%d, %d items, argument %d: %s", fastnn_active->isa, h->kernel,
@@ -141,20 +154,38 @@ static const unsigned char *parse(const unsigned char *p, const header *h, array
     return p;
 }
 
+/* Whether multiply-adds of the instruction set in use are fused, so that its bits are promised. */
+static int is_fused(void) {
+#if defined(__aarch64__)
+    return 1;
+#else
+    return !strcmp(fastnn_active->isa, "v3") || !strcmp(fastnn_active->isa, "v4");
+#endif
+}
+
 int main(int count, char **arguments) {
-    FILE *file = count == 2 ? fopen(arguments[1], "rb") : NULL;
-    if (!file) return fprintf(stderr, "usage: kernels FILE, which cases.py has written\n"), 2;
+    FILE *file = count > 1 ? fopen(arguments[1], "rb") : NULL;
+    if (!file) return fprintf(stderr, "usage: kernels FILE [BITS], FILE from cases.py\n"), 2;
     fseek(file, 0, SEEK_END);
     const size_t bytes = (size_t)ftell(file);
     rewind(file);
     unsigned char *all = fastnn_allocate(bytes);
     void *scratch = fastnn_allocate(FASTNN_SCRATCH);
-    if (!all || !scratch || fread(all, 1, bytes, file) != bytes) return 2;
+    /* digests of the outputs of a case, from another processor or the first instruction set */
+    const size_t most = bytes / sizeof(header);
+    uint64_t *bits = fastnn_allocate(most * sizeof *bits);
+    if (!all || !scratch || !bits || fread(all, 1, bytes, file) != bytes) return 2;
     fclose(file);
+    size_t known = 0;
+    file = count > 2 ? fopen(arguments[2], "rb") : NULL;
+    if (file) {
+        known = fread(bits, sizeof *bits, most, file);
+        fclose(file);
+    }
     int64_t kernels;
     memcpy(&kernels, all, sizeof kernels);
 
-    int passed = 0, failed = 0, supported;
+    int passed = 0, failed = 0, same = 0, other = 0, supported;
     const char *isa;
     for (int i = 0; (isa = fastnn_variant(i, &supported)); i++) {
         if (!supported) {
@@ -163,18 +194,34 @@ int main(int count, char **arguments) {
         }
         fastnn_dispatch(isa);
         if (fastnn_active->count != kernels) return printf("a kernel without a case\n"), 1;
+        size_t promised = 0;
         for (const unsigned char *p = all + 8; p < all + bytes;) {
             header h;
             array arrays[FASTNN_POINTERS] = {0};
             memcpy(&h, p, sizeof h);
             p = parse(p + sizeof h, &h, arrays);
             if (h.vector_bytes && h.vector_bytes != fastnn_active->vector_bytes) continue;
-            if (run(&h, arrays, scratch))
+            uint64_t hash = 0xcbf29ce484222325;
+            if (run(&h, arrays, scratch, &hash))
                 passed++;
             else
                 failed++;
+            if (!h.same_bits || !is_fused()) continue;
+            if (promised == known) bits[known++] = hash;
+            if (bits[promised++] == hash) {
+                same++;
+            } else {
+                other++;
+                printf("%s, %s, float%d, %d items: other bits\n", isa, h.kernel,
+                       h.is_double ? 64 : 32, h.items);
+            }
         }
     }
+    if (known && count > 2 && (file = fopen(arguments[2], "wb"))) {
+        fwrite(bits, sizeof *bits, known, file);
+        fclose(file);
+    }
+    if (same || other) printf("%d with the same bits, %d with others\n", same, other);
     printf("%d passed, %d failed\n", passed, failed);
-    return failed > 0;
+    return failed || other;
 }

@@ -13,7 +13,11 @@ int fastnn_share = FASTNN_SHARE_LEARNED;
 #define RUNS __attribute__((unused)) static int
 RUNS runs_base(void) { return 1; }
 #if defined(__x86_64__)
-RUNS runs_v2(void) { return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt"); }
+RUNS runs_v2(void) {
+    return __builtin_cpu_supports("sse3") && __builtin_cpu_supports("ssse3") &&
+           __builtin_cpu_supports("sse4.1") && __builtin_cpu_supports("sse4.2") &&
+           __builtin_cpu_supports("popcnt");
+}
 /* f16c, movbe and lzcnt, which not every compiler knows by name */
 static int has_rest_of_v3(void) {
     unsigned eax, ebx, ecx, edx, more = 0;
@@ -22,8 +26,9 @@ static int has_rest_of_v3(void) {
     return (ecx & bit_F16C) && (ecx & bit_MOVBE) && (more & 1 << 5);
 }
 RUNS runs_v3(void) {
-    return runs_v2() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") && has_rest_of_v3();
+    return runs_v2() && __builtin_cpu_supports("avx") && __builtin_cpu_supports("avx2") &&
+           __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+           __builtin_cpu_supports("bmi2") && has_rest_of_v3();
 }
 RUNS runs_v4(void) {
     return runs_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* posix_memalign */
 #include "predict.h"
 
 #include <math.h>
