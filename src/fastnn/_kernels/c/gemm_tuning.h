@@ -14,10 +14,10 @@
  * 2048×256×256 (dyᵀ·x). */
 enum { K_BYTES = 2048 };
 
-/* Bytes of scratch memory: a packed panel of B, two vectors wide, which flows into the first-level
+/* Bytes of scratch memory: a packed panel of B, as wide as a tile, which flows into the first-level
  * cache in order; a block of A, which stays in the second; and a transposed C. */
 enum {
-    PANEL_BYTES = K_BYTES / 4 * 2 * FASTNN_VECTOR_BYTES,
+    PANEL_BYTES = K_BYTES / 4 * TILE_VECTORS * FASTNN_VECTOR_BYTES,
     A_BYTES = 512 << 10,
     C_BYTES = 512 << 10
 };
