@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,6 +14,7 @@ import fastnn
 X = np.random.default_rng(0).normal(size=(24, 4)).astype("f")
 Y = X[:, :2].copy()
 FOLDER = os.path.dirname(fastnn.__file__)
+needs_signals = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs SIGALRM")
 
 
 class Stop(BaseException):
@@ -33,12 +35,26 @@ def make(loss="mse", rng=0, width=5, **options):
     return fastnn.Trainer(model, loss, optimizer, **options)
 
 
+def make_stateful(loss="mse", **options):
+    model = fastnn.Sequential(fastnn.LSTM(4, 3), fastnn.Linear(3, 2), rng=0)
+    optimizer = fastnn.optim.Adam(model.parameters(), lr=0.01)
+    return fastnn.Trainer(model, loss, optimizer, stateful=True, **options)
+
+
 def state(trainer):
-    arrays = trainer.model.state_dict().values()
+    arrays = [*trainer.model.state_dict().values()]
+    arrays += [a for a in trainer._carried.states.values() if a.any()]  # 0 is where it begins
     waiting = [a.tobytes() for a in trainer._accumulation.sums.values()]
     masks = [layer._random_state.tobytes() for _, layer in trainer.model._layers()
              if layer._random_state is not None]  # fmt: skip
     return trainer.optimizer.t, *(a.tobytes() for a in arrays), *masks, *waiting
+
+
+def is_open(lock):
+    """Whether no other thread than this has a lock."""
+    if opened := lock.acquire(False):
+        lock.release()
+    return opened
 
 
 def train(trainer, callbacks=()):
@@ -76,7 +92,12 @@ class Interrupt:
         return self.raised
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of generators
+ends_generators = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@ends_generators
 @pytest.mark.parametrize(
     "options", [{}, {"loss": squares}, {"accumulate": 2}, {"clip_norm": 0.1, "l2": 0.1}], ids=str
 )
@@ -111,6 +132,126 @@ def test_an_interrupted_fit_is_of_whole_steps(options):
             assert np.isfinite(other.submit(trainer.step, X, Y).result())
 
 
+@ends_generators
+@pytest.mark.parametrize(
+    "options", [{}, {"loss": squares}, {"accumulate": 2}, {"clip_norm": 0.1}], ids=str
+)
+def test_sequences_go_on_from_the_last_whole_step(options):
+    """Weights and carried states are of the same step, wherever it is interrupted."""
+    windows = X.reshape(4, 2, 3, 4), Y.reshape(4, 2, 3, 2)
+
+    def train(trainer):
+        for x, y in zip(*windows, strict=True):
+            trainer.step(x, y)
+            yield
+
+    whole = []
+    trainer = make_stateful(**options)
+    for _ in train(trainer):
+        whole.append(state(trainer))
+    assert len(set(whole)) == 4
+    for place in range(1, 10**6):
+        trainer = make_stateful(**options)
+        steps = train(trainer)
+        next(steps)
+        if not Interrupt(place).run(lambda s=steps: list(s)):
+            break
+        assert state(trainer) in whole, place
+    assert place > 20
+
+
+@ends_generators
+def test_sequences_of_an_interrupted_fit_go_on_from_whole_steps():
+    x, y = X.reshape(8, 3, 4), Y.reshape(8, 3, 2)
+    given = {"epochs": 1, "batch_size": 2, "shuffle": False, "progress": False}
+    whole = []
+
+    class Steps(fastnn.callbacks.Callback):
+        def on_batch_end(self, step, loss):
+            whole.append(state(trainer))
+
+    trainer = make_stateful()
+    trainer.fit(x, y, **given)
+    trainer.reset_state()
+    whole.append(state(trainer))
+    trainer.fit(x, y, callbacks=[Steps()], **given)
+    assert len(set(whole)) == 5
+    found = set()
+    for place in range(1, 10**6, 2):
+        trainer = make_stateful()
+        trainer.fit(x, y, **given)
+        trainer.reset_state()
+        if not Interrupt(place).run(lambda t=trainer: t.fit(x, y, **given)):
+            break
+        found.add(state(trainer))
+        assert state(trainer) in whole, place
+    assert len(found) > 2
+
+
+@ends_generators
+def test_an_interrupted_analysis_leaves_the_model_as_it_was():
+    trainer = make()
+    trainer.step(X, Y)
+    before = state(trainer)
+    for place in range(1, 10**6, 5):
+        if not Interrupt(place).run(
+            lambda: fastnn.analysis.dominant_eigenvalue(
+                trainer.model, "mse", X, Y, iterations=3, tol=1e6, rng=0
+            )
+        ):
+            break
+        assert state(trainer) == before, place
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(is_open, trainer.model._lock).result()
+    assert place > 50
+
+
+def used_alone():
+    """Return a model of layers that have locks of their own, having been used alone."""
+    layers = [fastnn.Linear(4, 3, rng=0), fastnn.Tanh(), fastnn.Linear(3, 2, rng=1)]
+    layers[0](X), layers[2](X[:, :3])
+    return fastnn.Sequential(*layers)
+
+
+@ends_generators
+def test_several_locks_are_taken_together_or_not_at_all():
+    places = 0
+    for place in range(1, 10**6):
+        model = used_alone()
+        if not Interrupt(place).run(lambda m=model: m(X)):
+            break
+        places += 1
+        with ThreadPoolExecutor(1) as other:
+            locks = {layer._lock for layer in (model[0], model[2])}
+            assert all(other.submit(is_open, lock).result() for lock in locks)
+    assert places > 5
+
+
+@needs_signals
+def test_a_handler_that_raises_while_several_locks_are_waited_for(alarm):
+    """Those that have been taken by then are open again."""
+    model = used_alone()
+    model(X)
+    locks = sorted({layer._lock for layer in (model[0], model[2])}, key=id)
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with locks[-1]:
+            held.set()
+            done.wait()
+
+    with ThreadPoolExecutor(1) as other:
+        holding = other.submit(hold)
+        held.wait()
+        alarm()
+        with pytest.raises(Stop):
+            model(X)
+        with ThreadPoolExecutor(1) as third:
+            assert third.submit(is_open, locks[0]).result()
+        done.set()
+        holding.result()
+
+
 @pytest.fixture
 def alarm():
     """Return a function that lets a handler raise soon, and the error that it raises."""
@@ -125,7 +266,6 @@ def alarm():
 
 STEPS = 25_000
 BIG = np.zeros((4 * STEPS, 4), np.float32), np.zeros((4 * STEPS, 2), np.float32)
-needs_signals = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs SIGALRM")
 
 
 @needs_signals

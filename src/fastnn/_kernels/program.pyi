@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,11 @@ class Scalar:
 class Version:
     value: int
     def __init__(self) -> None: ...
+
+class SeveralLocks:
+    def __init__(self, locks: Iterable[Any]) -> None: ...
+    def __enter__(self) -> None: ...
+    def __exit__(self, *exception: object) -> None: ...
 
 class Memory:
     data: np.ndarray[Any, Any] | None

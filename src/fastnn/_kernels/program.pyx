@@ -45,6 +45,35 @@ cdef class Version:
         self.value = 0
 
 
+cdef class SeveralLocks:
+    """Locks that are taken together, always in the same order, or not at all.
+
+    In C, where no handler of a signal is called between one lock and the next.
+    """
+    cdef list locks
+
+    def __init__(self, locks):
+        self.locks = sorted(locks, key=id)
+
+    def __enter__(self):
+        taken = []
+        try:
+            for lock in self.locks:
+                lock.acquire()
+                taken.append(lock)
+        except BaseException:
+            self._release(taken)
+            raise
+
+    def __exit__(self, *exception):
+        self._release(self.locks)
+
+    cdef int _release(self, list taken) except -1:
+        for lock in reversed(taken):
+            lock.release()
+        return 0
+
+
 cdef class Memory:
     """A block of memory that programs of a model use one after the other."""
 

@@ -99,7 +99,7 @@ class CarriedState:
         return bound
 
     def commit(self) -> None:
-        """Take the states after the run for those to go on from."""
+        """Take the states after the run for those to go on from; interrupted, it was not called."""
         self.states, self._next = self._next, self.states
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastnn._door.arrays import describe
 from fastnn._door.numbers import above_0, generator, positive
 from fastnn._typing import Array, Rng
+from fastnn.analysis.backward import expect_layer, unchanged
 from fastnn.layers.base import Layer
 from fastnn.losses.loss import Loss
 from fastnn.training import Trainer
@@ -112,7 +113,7 @@ def dominant_eigenvalue(
     9.0
     """
     iterations, tol, epsilon = _checked(iterations, tol, epsilon)
-    with _Gradients(model, loss, x, y, epsilon) as gradients:
+    with _gradients(model, loss, x, y, epsilon) as gradients:
         return _power_iteration(gradients, iterations, tol, generator(rng))
 
 
@@ -184,7 +185,7 @@ def suggest_lr(
     """
     iterations, tol, epsilon = _checked(iterations, tol, epsilon)
     rng = generator(rng)
-    with _Gradients(model, loss, x, y, epsilon) as gradients:
+    with _gradients(model, loss, x, y, epsilon) as gradients:
         largest = _power_iteration(gradients, iterations, tol, rng)
         if largest < 0:
             largest = _power_iteration(gradients, iterations, tol, rng, shift=largest)
@@ -229,46 +230,35 @@ def _power_iteration(
     return curvature
 
 
-class _Gradients:
-    """Gradients of the loss at any parameters; on leaving, the model is as it was on entering."""
-
-    def __init__(self, model: Any, loss: Any, x: Any, y: Any, epsilon: float | None) -> None:
-        if not isinstance(model, Layer):
-            raise TypeError(f"model: expected a fastnn layer, got {describe(model)}")
-        self.model, self.loss, self.x, self.y, self.epsilon = model, loss, x, y, epsilon
-
-    def __enter__(self) -> _Gradients:
-        self.built = self.model._built()
-        self.parameters = self.model.parameters()
-        if not sum(parameter.size for parameter in self.parameters):
-            raise ValueError("model: expected at least one parameter, got none")
-        self.trainer = Trainer(self.model, self.loss, None)
-        self.built.lock.__enter__()
+@contextmanager
+def _gradients(
+    model: Any, loss: Any, x: Any, y: Any, epsilon: float | None
+) -> Iterator[_Gradients]:
+    """Give gradients at any parameters; in the end the model is as it was."""
+    parameters = expect_layer(model).parameters()
+    if not sum(parameter.size for parameter in parameters):
+        raise ValueError("model: expected at least one parameter, got none")
+    trainer = Trainer(model, loss, None)
+    with unchanged(model):
+        saved = _copies(parameter.array for parameter in parameters)
         try:
-            self.flags = [parameter.grad_ready for parameter in self.parameters]
-            self.built.pending = None
-            layers = [layer for _, layer in self.model._layers()]
-            self.random = _copies(r for r in (a._random_state for a in layers) if r is not None)
-            self.saved = _copies(
-                [array for p in self.parameters for array in (p.array, p.grad_array)]
-                + [buffer.array for layer in layers for buffer in layer._buffers.values()]
-            )
-            self.theta = self._flat("array")
-            if self.epsilon is None:
-                unit = float(np.finfo(self.built.dtype).eps)
-                self.epsilon = unit ** (1 / 3) * (1 + float(np.linalg.norm(self.theta)))
-        except BaseException:
-            self.built.lock.__exit__(None, None, None)
-            raise
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        try:
-            _put_back(self.saved + self.random)
-            for parameter, ready in zip(self.parameters, self.flags, strict=True):
-                parameter._ready = ready
+            yield _Gradients(trainer, x, y, epsilon)
         finally:
-            self.built.lock.__exit__(None, None, None)
+            _put_back(saved)
+
+
+class _Gradients:
+    """Gradients of the loss at any parameters, which it changes."""
+
+    def __init__(self, trainer: Trainer, x: Any, y: Any, epsilon: float | None) -> None:
+        self.trainer, self.x, self.y = trainer, x, y
+        built, layers = trainer.model._built(), [layer for _, layer in trainer.model._layers()]
+        built.pending = None
+        self.parameters = trainer.model.parameters()
+        self.random = _copies(r for r in (a._random_state for a in layers) if r is not None)
+        self.theta = self._flat("array")
+        unit = float(np.finfo(built.dtype).eps)
+        self.epsilon = epsilon or unit ** (1 / 3) * (1 + float(np.linalg.norm(self.theta)))
 
     def _flat(self, what: str) -> Vector:
         arrays = [getattr(parameter, what).ravel() for parameter in self.parameters]
@@ -289,7 +279,6 @@ class _Gradients:
 
     def hessian_times(self, v: Vector) -> Vector:
         """Return the product of the Hessian and a unit vector."""
-        assert self.epsilon is not None
         step = self.epsilon * v
         return (self.at(self.theta + step) - self.at(self.theta - step)) / (2 * self.epsilon)
 

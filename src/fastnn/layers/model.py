@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from fastnn._kernels.program import Memory, Program, Version
+from fastnn._kernels.program import Memory, Program, SeveralLocks, Version
 from fastnn._planning.watched import new_lock
 from fastnn._typing import Array
 from fastnn.layers.parameter import Parameter
@@ -20,21 +20,6 @@ PLANS = 64
 
 # Held while arrays get their place, so that a model is built once whoever uses it first.
 BUILDING = new_lock()
-
-
-class SeveralLocks:
-    """Locks that are taken together, always in the same order."""
-
-    def __init__(self, locks: Iterable[Any]) -> None:
-        self.locks = sorted(locks, key=id)
-
-    def __enter__(self) -> None:
-        for lock in self.locks:
-            lock.acquire()
-
-    def __exit__(self, *exception: object) -> None:
-        for lock in reversed(self.locks):
-            lock.release()
 
 
 class Recent(dict[Hashable, Any]):

@@ -108,22 +108,26 @@ class Trainer(settings.Trainer):
                 rows = len(x)  # type: ignore[arg-type]  # x is an array by now
                 arrays = {**(arrays or {}), **self._carried.arrays(program, rows)}
             optimizer = self._optimizer
-            if optimizer is None or not self._alone:
-                before = _Before(self, program.schedule.changing)
-                try:
+            in_pieces = optimizer is None or not self._alone
+            before = None
+            if in_pieces or self._stateful:
+                before = _Before(self, program.schedule.changing if in_pieces else ())
+            try:
+                if in_pieces:
                     loss = program.step(x, y, weight, None, arrays)
                     self._end(model, program)
                     self._update(program.schedule.parameters, program.total)
-                except BaseException:
+                else:
+                    with Taking(optimizer, True, 1, self._clip_norm, self._clip_value) as table:
+                        loss = program.step(x, y, weight, table, arrays)
+                    if program.marked != model.forgets:
+                        self._end(model, program)
+                if self._stateful:
+                    self._carried.commit()
+            except BaseException:
+                if before is not None:
                     before.put_back()
-                    raise
-            else:
-                with Taking(optimizer, True, 1, self._clip_norm, self._clip_value) as table:
-                    loss = program.step(x, y, weight, table, arrays)
-                if program.marked != model.forgets:
-                    self._end(model, program)
-            if self._stateful:
-                self._carried.commit()
+                raise
         return loss
 
     def _end(self, model: Model, program: Program) -> None:
@@ -209,12 +213,12 @@ class Trainer(settings.Trainer):
                 if self._l2:
                     loss += plan.penalty(self._l2)
                 self._update(schedule.parameters, rows)
+            if self._stateful:
+                self._carried.commit()
         except BaseException:
             model.pending = None
             before.put_back()
             raise
-        if self._stateful:
-            self._carried.commit()
         return loss
 
     def _penalty(self) -> float:
@@ -307,7 +311,10 @@ class Trainer(settings.Trainer):
 
 
 class _Before:
-    """What a step in several pieces changes ahead of its update: an interruption undoes it."""
+    """What a step in several pieces changes ahead of its update: an interruption undoes it.
+
+    What comes after the update, the last of the step, is done after all where it is interrupted.
+    """
 
     def __init__(self, trainer: Trainer, changing: Collection[Array] = ()) -> None:
         self.trainer, waiting = trainer, trainer._accumulation
@@ -316,9 +323,11 @@ class _Before:
         self.t = trainer._optimizer and trainer._optimizer.t
 
     def put_back(self) -> None:
-        """Let it be as it was, unless the update has been taken."""
+        """Let it be as it was, or the step be whole if the update has been taken."""
         trainer = self.trainer
         if trainer._optimizer is not None and trainer._optimizer.t != self.t:
+            if trainer._stateful:
+                trainer._carried.commit()
             return
         for array, values in self.arrays:
             array[...] = values

@@ -480,14 +480,21 @@ class Trainer(evaluation.Trainer):
             carried = self._carried.arrays(program, batch_size) if self.stateful else None
             with Taking(optimizer, True, count, self.clip_norm, self.clip_value) as table:
                 try:
-                    return program.steps(
+                    found = program.steps(
                         data.x, data.y, data.row_weight, rows, batch_size, table, carried
                     )
-                finally:
+                    self._end_steps(model, program)
+                except BaseException:
                     if table.taken:
-                        self._end(model, program)
-                        if self.stateful:
-                            self._carried.commit()
+                        self._end_steps(model, program)
+                    raise
+        return found
+
+    def _end_steps(self, model: Any, program: Any) -> None:
+        """Note what steps in C have left; interrupted, it is done again."""
+        self._end(model, program)
+        if self.stateful:
+            self._carried.commit()
 
     def _one_step(self, data: Data, rows: Array) -> tuple[float, float]:
         """Take one step through Python; returns its loss, and by what that was divided."""
