@@ -183,12 +183,45 @@ def test_norms_of_gradients(size, dtype):
     assert norm == pytest.approx(kept * np.sqrt(17), rel=1e-6)
     total = np.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in grads))
     assert total == pytest.approx(min(1.0, norm), rel=1e-5)
-    if size == 3e38 and dtype == np.float32:
-        return  # by which the factor of a step would be a denormal number
     x = np.ones(17, dtype)
     optimizer = optim.SGD([x], lr=1.0, clip_norm=1.0)
     optimizer.step([np.full(17, size, dtype)])
     np.testing.assert_allclose(x, 1 - min(kept, 1 / np.sqrt(17)), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"), [("float32", 3e38), ("float64", 1e160), ("float64", 1e307)]
+)
+@pytest.mark.parametrize("clip_value", [None, 1e36])
+@pytest.mark.parametrize("limit", [1e-3, 1e20])
+@every_rule
+def test_clipping_of_the_largest_gradients(rule, limit, clip_value, dtype, size, isa):
+    """As those that are a power of two smaller, for which no factor is a denormal number, and no
+    square infinite."""
+    sign = np.resize([1.0, -0.5, 0.25], 5000)
+    found = []
+    for power in (1.0, 2.0 ** np.floor(np.log2((1e26 if dtype == "float32" else 1e60) / size))):
+        x, y = np.ones(5000, dtype), np.ones(3, dtype)
+        within = clip_value and max(clip_value, size / 16) * power
+        optimizer = rule.optimizer([x, y], lr=0.125, clip_norm=limit, clip_value=within)
+        grads = [(size * power * sign).astype(dtype), (size * power * sign[:3]).astype(dtype)]
+        optimizer.step(grads)
+        found.append((x, y))
+    assert (found[0][0] != 1).any()
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(1.0, 0.5 / 8**0.5), (1e300, 0.5e200)])
+def test_clipping_of_the_largest_rows(limit, expected):
+    """Those of a sparse gradient; a norm whose square is infinite may be within the limit."""
+    layer = fastnn.Embedding(9, 4, sparse=True, dtype="float64", rng=0)
+    layer.forward(np.array([1, 5]), training=True)
+    layer.backward(np.full((2, 4), 1e200))
+    before = layer.weight.data.copy()
+    optim.SGD(layer.parameters(), lr=0.5, clip_norm=limit).step()
+    np.testing.assert_allclose((before - layer.weight.data)[[1, 5]], expected, rtol=1e-6)
+    np.testing.assert_array_equal(layer.weight.data[2:5], before[2:5])
 
 
 @pytest.mark.parametrize(("scale", "fails"), [(1e15, False), (1e25, True)])

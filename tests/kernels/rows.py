@@ -14,7 +14,7 @@ def add(draw: Draw, size: int) -> Case:
 
 def clip(draw: Draw, size: int) -> Case:
     x, limit = draw.normal(3 * size), 0.5
-    return Case((x,), (reference.clip(x, limit),), scalars=(limit,), items=3 * size)
+    return Case((x,), (reference.clip(x, limit, 0.25),), scalars=(limit, 0.25), items=3 * size)
 
 
 def copy(draw: Draw, size: int) -> Case:

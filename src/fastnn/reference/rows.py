@@ -14,9 +14,10 @@ def add_forward(a: Array, b: Array) -> Array:
     return a + b
 
 
-def clip(x: Array, limit: float) -> Array:
-    """x within [-limit, limit]; a NaN stays one."""
-    return np.clip(x, -limit, limit)
+def clip(x: Array, limit: float, scale: float = 1.0) -> Array:
+    """`scale` times x within [-limit, limit]; a NaN stays one."""
+    y: Array = scale * np.clip(x, -limit, limit)
+    return y
 
 
 def copy_columns(y: Array, x: Array, cols: int, y_start: int = 0, x_start: int = 0) -> Array:

@@ -32,20 +32,20 @@ typedef struct {
 } piece;
 
 /* Returns p[1] for a kernel that reads elements [from, to) of a gradient, up to a chunk, within
- * clip_value: they are in `room`. */
-static void *clip(const fastnn_update *u, const fastnn_segment *s, ptrdiff_t from, ptrdiff_t to,
-                  piece *room) {
+ * clip_value and times `scale`: they are in `room`. */
+static void *clip(const fastnn_update *u, const fastnn_segment *s, double scale, ptrdiff_t from,
+                  ptrdiff_t to, piece *room) {
     const fastnn_rule *rule = &u->rules[s->rule];
     fastnn_args args = {.p = {room->bytes - from * rule->gradient_bytes, s->p[1]},
-                        .s = {u->clip_value}};
+                        .s = {u->clip_value, scale}};
     rule->clip(&args, from, to, NULL);
     return args.p[0];
 }
 
-/* Adds to `sums` those of elements [from, to) of a gradient. Squares are of what clip_value leaves;
- * whether all is finite is asked of the gradient itself. */
-static void square_clipped(const fastnn_update *u, const fastnn_segment *s, double *sums,
-                           ptrdiff_t from, ptrdiff_t to) {
+/* Adds to `sums` those of elements [from, to) of a gradient. Squares are of what clip_value leaves,
+ * times `scale`; whether all is finite is asked of the gradient itself. */
+static void square_clipped(const fastnn_update *u, const fastnn_segment *s, double scale,
+                           double *sums, ptrdiff_t from, ptrdiff_t to) {
     piece room;
     for (ptrdiff_t border; from < to; from = border) {
         double own[2] = {0}, within[2] = {0};
@@ -53,37 +53,43 @@ static void square_clipped(const fastnn_update *u, const fastnn_segment *s, doub
         fastnn_args args = {.p = {own, s->p[1]}};
         u->rules[s->rule].square_sum(&args, from, border, NULL);
         args.p[0] = within;
-        args.p[1] = clip(u, s, from, border, &room);
+        args.p[1] = clip(u, s, scale, from, border, &room);
         u->rules[s->rule].square_sum(&args, from, border, NULL);
         sums[0] += within[0];
         sums[1] += own[1];
     }
 }
-static void square(const fastnn_update *u, const fastnn_segment *s, double *sums, ptrdiff_t from,
-                   ptrdiff_t to) {
+static void square(const fastnn_update *u, const fastnn_segment *s, double scale, double *sums,
+                   ptrdiff_t from, ptrdiff_t to) {
     fastnn_args args = {.p = {sums, s->p[1]}};
-    if (u->clip_value < INFINITY)
-        square_clipped(u, s, sums, from, to);
+    if (u->clip_value < INFINITY || scale != 1)
+        square_clipped(u, s, scale, sums, from, to);
     else
         u->rules[s->rule].square_sum(&args, from, to, NULL);
 }
 
-/* Runs a rule over elements [from, to), their gradients within clip_value. Out of line, for its
- * room would belong to every step. */
+/* What a gradient is multiplied by: `first`, a power of two, which is 1 unless `factor` alone would
+ * be too small a number for float. */
+typedef struct {
+    double first, factor;
+} scaling;
+
+/* Runs a rule over elements [from, to), their gradients within clip_value and scaled by `first`.
+ * Out of line, for its room would belong to every step. */
 __attribute__((noinline)) static void step_clipped(const fastnn_update *u, const fastnn_segment *s,
-                                                   fastnn_args *args, ptrdiff_t from,
+                                                   double first, fastnn_args *args, ptrdiff_t from,
                                                    ptrdiff_t to) {
     piece room;
     for (ptrdiff_t border; from < to; from = border) {
         border = smaller(from + CHUNK, to);
-        args->p[1] = clip(u, s, from, border, &room);
+        args->p[1] = clip(u, s, first, from, border, &room);
         u->rules[s->rule].step(args, from, border, NULL);
     }
 }
-static inline void step(const fastnn_update *u, const fastnn_segment *s, fastnn_args *args,
-                        ptrdiff_t from, ptrdiff_t to) {
-    if (u->clip_value < INFINITY)
-        step_clipped(u, s, args, from, to);
+static inline void step(const fastnn_update *u, const fastnn_segment *s, double first,
+                        fastnn_args *args, ptrdiff_t from, ptrdiff_t to) {
+    if (u->clip_value < INFINITY || first != 1)
+        step_clipped(u, s, first, args, from, to);
     else
         u->rules[s->rule].step(args, from, to, NULL);
 }
@@ -98,7 +104,7 @@ static void square_chunks(fastnn_update *u, ptrdiff_t begin, ptrdiff_t end) {
         for (; i < u->segment_count && u->segments[i].first < to; i++) {
             const fastnn_segment *s = &u->segments[i];
             ptrdiff_t last = smaller(to - s->first, s->n);
-            square(u, s, sums, larger(from - s->first, 0), last);
+            square(u, s, 1, sums, larger(from - s->first, 0), last);
             if (last < s->n) break;
         }
     }
@@ -120,29 +126,50 @@ static void square_rows(fastnn_update *u, int thread, int threads) {
         sums[0] = sums[1] = 0;
         for (ptrdiff_t k = 0; k < row_count(s); k++) {
             const ptrdiff_t from = row_at(s, k) * s->row_size;
-            square(u, s, sums, from, from + s->row_size);
+            square(u, s, 1, sums, from, from + s->row_size);
         }
     }
 }
 
-/* Adds up the chunks' sums; every thread does, and gets the same. Returns the factor that
- * brings the norm within clip_norm, NaN for a norm that is none, or -1 if the step must not be
- * taken. */
-static double clip_factor(fastnn_update *u, int thread) {
-    double squares = 0, finite = 0;
+/* The norm of all gradients times `scale`, by one thread. */
+static double scaled_norm(const fastnn_update *u, double scale) {
+    double sums[2] = {0};
+    for (ptrdiff_t i = 0; i < u->segment_count; i++)
+        square(u, &u->segments[i], scale, sums, 0, u->segments[i].n);
+    for (ptrdiff_t i = 0; i < u->sparse_count; i++) {
+        const fastnn_segment *s = &u->segments[u->segment_count + i];
+        for (ptrdiff_t k = 0; k < row_count(s); k++) {
+            const ptrdiff_t from = row_at(s, k) * s->row_size;
+            square(u, s, scale, sums, from, from + s->row_size);
+        }
+    }
+    return sqrt(sums[0]);
+}
+
+/* Adds up the chunks' sums; every thread does, and gets the same. Returns what brings the norm
+ * within clip_norm, NaN for a norm that is none, or a factor of -1 if the step must not be taken. */
+static scaling clip_scaling(fastnn_update *u, int thread) {
+    double squares = 0, finite = 0, first = 1;
     ptrdiff_t count = fastnn_update_chunks(u->elements) + u->sparse_count;
     for (ptrdiff_t i = 0; i < count; i++) {
         squares += u->sums[2 * i];
         finite += u->sums[2 * i + 1];
     }
     double norm = sqrt(squares);
+    if (isinf(norm) && !isnan(finite)) { /* squares of large doubles */
+        first = 0x1p-540;
+        norm = scaled_norm(u, first);
+    }
     int failed = u->check_finite && isnan(finite);
     if (thread == 0) {
-        u->grad_norm = norm;
+        u->grad_norm = norm / first;
         u->failed = failed;
     }
-    if (failed) return -1;
-    return norm <= u->clip_norm ? 1 : u->clip_norm / norm;
+    if (failed) return (scaling){1, -1};
+    if (norm / first <= u->clip_norm) return (scaling){1, 1};
+    const double factor = u->clip_norm / norm;
+    if (first == 1 && factor < 0x1p-100) return (scaling){0x1p-64, 0x1p64 * factor};
+    return (scaling){first, factor};
 }
 
 static const double *scalars(const fastnn_update *u, ptrdiff_t rule) {
@@ -168,7 +195,7 @@ static double trust_ratio(const fastnn_update *u, const fastnn_segment *s) {
 
 /* LAMB's first half over elements [from, to) of a tensor, with one pair of norms per chunk. */
 static void step_pieces(const fastnn_update *u, const fastnn_segment *s, fastnn_args *args,
-                        ptrdiff_t from, ptrdiff_t to) {
+                        double first, ptrdiff_t from, ptrdiff_t to) {
     const fastnn_rule *rule = &u->rules[s->rule];
     _Alignas(64) char kept[CHUNK * sizeof(double) + 64];
     if (within_chunk(s)) args->p[FASTNN_UPDATE_KEPT] = kept;
@@ -178,7 +205,7 @@ static void step_pieces(const fastnn_update *u, const fastnn_segment *s, fastnn_
         double *norms = u->norms + 2 * (s->slot + chunk - s->first / CHUNK);
         norms[0] = norms[1] = 0;
         args->p[FASTNN_UPDATE_NORMS] = norms;
-        step(u, s, args, from, border);
+        step(u, s, first, args, from, border);
         from = border;
     }
     if (within_chunk(s)) {
@@ -195,8 +222,8 @@ static ptrdiff_t head(const fastnn_rule *rule, const char *p, ptrdiff_t n) {
     return (ptrdiff_t)(-(uintptr_t)p % 64) / rule->item_bytes;
 }
 
-/* The phases `step` (factor: the clipping factor) and `finish` over elements [begin, end). */
-static void update_range(const fastnn_update *u, ptrdiff_t begin, ptrdiff_t end, double factor,
+/* The phases `step` and `finish` over elements [begin, end). */
+static void update_range(const fastnn_update *u, ptrdiff_t begin, ptrdiff_t end, scaling scale,
                          int finish) {
     fastnn_args args = {0};
     const fastnn_rule *rule = NULL;
@@ -208,7 +235,7 @@ static void update_range(const fastnn_update *u, ptrdiff_t begin, ptrdiff_t end,
         if (rule != &u->rules[s->rule]) {
             rule = &u->rules[s->rule];
             memcpy(args.s, scalars(u, s->rule), sizeof args.s);
-            args.s[0] *= factor;
+            args.s[0] *= scale.factor;
         }
         memcpy(args.p, s->p, sizeof s->p);
         args.n[1] = s->first;
@@ -216,10 +243,10 @@ static void update_range(const fastnn_update *u, ptrdiff_t begin, ptrdiff_t end,
             if (finish) continue;
             ptrdiff_t middle =
                 from + head(rule, (char *)s->p[0] + from * rule->item_bytes, to - from);
-            if (from < middle) step(u, s, &args, from, middle);
-            step(u, s, &args, middle, to);
+            if (from < middle) step(u, s, scale.first, &args, from, middle);
+            step(u, s, scale.first, &args, middle, to);
         } else if (!finish) {
-            step_pieces(u, s, &args, from, to);
+            step_pieces(u, s, &args, scale.first, from, to);
         } else if (!within_chunk(s)) {
             args.s[FASTNN_UPDATE_RATIO] = trust_ratio(u, s);
             rule->finish(&args, from, to, NULL);
@@ -228,7 +255,7 @@ static void update_range(const fastnn_update *u, ptrdiff_t begin, ptrdiff_t end,
 }
 
 /* The phase `step` over a thread's share of the listed rows. */
-static void update_rows(const fastnn_update *u, int thread, int threads, double factor) {
+static void update_rows(const fastnn_update *u, int thread, int threads, scaling scale) {
     fastnn_args args = {0};
     args.n[0] = u->t + u->step;
     for (ptrdiff_t i = u->segment_count; i < u->segment_count + u->sparse_count; i++) {
@@ -236,11 +263,11 @@ static void update_rows(const fastnn_update *u, int thread, int threads, double 
         const ptrdiff_t count = row_count(s), end = count * (thread + 1) / threads;
         memcpy(args.p, s->p, sizeof s->p);
         memcpy(args.s, scalars(u, s->rule), sizeof args.s);
-        args.s[0] *= factor;
+        args.s[0] *= scale.factor;
         args.n[1] = s->first;
         for (ptrdiff_t k = count * thread / threads; k < end; k++) {
             const ptrdiff_t from = row_at(s, k) * s->row_size;
-            step(u, s, &args, from, from + s->row_size);
+            step(u, s, scale.first, &args, from, from + s->row_size);
         }
     }
 }
@@ -254,15 +281,15 @@ void fastnn_update_phase(fastnn_update *u, int phase, int thread, int threads) {
         square_rows(u, thread, threads);
         return;
     }
-    double factor = 1;
+    scaling scale = {1, 1};
     if (squares && phase == 1) {
-        factor = clip_factor(u, thread);
-        if (factor < 0) return;
+        scale = clip_scaling(u, thread);
+        if (scale.factor < 0) return;
     } else if (!squares && phase == 0 && thread == 0) {
         u->failed = 0;
     }
     int finish = phase > squares;
     if (finish && u->failed) return; /* a barrier lies between its writing and here */
-    update_range(u, begin * CHUNK, end * CHUNK, factor, finish);
-    if (!finish) update_rows(u, thread, threads, factor);
+    update_range(u, begin * CHUNK, end * CHUNK, scale, finish);
+    if (!finish) update_rows(u, thread, threads, scale);
 }
