@@ -61,7 +61,7 @@ def train(trainer, callbacks=()):
     trainer.fit(X, Y, epochs=2, batch_size=8, rng=1, progress=False, callbacks=callbacks)
 
 
-# Python 3.14 itself, unlike 3.13 and 3.15, calls handlers between __enter__ and the block of `with`.
+# Python 3.14, unlike 3.13 and 3.15, calls handlers between __enter__ and the block of `with`.
 UNSAFE_WITH = sys.version_info[:2] == (3, 14)
 
 
