@@ -43,9 +43,13 @@ class Value:
         The name under which the caller supplies or receives this array.
     part : int
         Which of the arrays that lie behind one another in what the caller supplies.
+    size, row_bytes : int
+        Elements and bytes of one sample.
     """
 
-    __slots__ = ("_grad", "base", "dtype", "name", "part", "shape", "slot", "storage")
+    __slots__ = (
+        "_grad", "base", "dtype", "name", "part", "row_bytes", "shape", "size", "slot", "storage",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -56,6 +60,8 @@ class Value:
         base: Value | None = None,
     ) -> None:
         self.name, self.shape, self.dtype = name, tuple(shape), np.dtype(dtype)
+        self.size = prod(self.shape)
+        self.row_bytes = self.size * self.dtype.itemsize
         self.slot, self.base, self.part = slot, base, 0
         self.storage: Storage | None = None
         self._grad: Value | None = None
@@ -73,15 +79,6 @@ class Value:
             else:
                 self._grad = Value(f"d{self.name}", self.shape, self.dtype)
         return self._grad
-
-    @property
-    def size(self) -> int:
-        """Elements per sample."""
-        return prod(self.shape)
-
-    @property
-    def row_bytes(self) -> int:
-        return self.size * self.dtype.itemsize
 
     def __repr__(self) -> str:
         shape = ", ".join(["batch", *map(str, self.shape)])
@@ -158,9 +155,10 @@ class Operation:
 
     @pointers.setter
     def pointers(self, pointers: Iterable[Pointer]) -> None:
-        self._pointers = tuple(pointers)
-        self._written = [p.root for p in self.outputs if isinstance(p, Value)]
-        self._read = [p.root for p in self.inputs if isinstance(p, Value)]
+        self._pointers = pointers = tuple(pointers)
+        outputs = self.contract.outputs
+        self._written = [p.root for p in pointers[:outputs] if isinstance(p, Value)]
+        self._read = [p.root for p in pointers[outputs:] if isinstance(p, Value)]
 
     def replace(self, place: int, pointer: Pointer) -> None:
         """Put another pointer in that place."""
@@ -508,16 +506,18 @@ class Builder:
             kernel += "_bfloat16"
         op = Operation(stage, kernel, pointers, sizes, scalars, split, items, self._paths[-1],
                        python)
+        op.parameters = parameters
         found = {i: self._gradients[id(p)] for i, p in enumerate(op.outputs)
                  if id(p) in self._gradients}
-        trained = [p for p in found.values() if self.trains(p)]
-        if found and not trained and not op.written:
-            return None
-        for i, parameter in found.items():
-            if parameter not in trained:
-                op.replace(i, self.room(f"d{parameter.name}", parameter.size))
-        self.parameters.update(dict.fromkeys(trained))
-        op.parameters = parameters or bool(trained)
+        if found:
+            trained = [p for p in found.values() if self.trains(p)]
+            if not trained and not op.written:
+                return None
+            for i, parameter in found.items():
+                if parameter not in trained:
+                    op.replace(i, self.room(f"d{parameter.name}", parameter.size))
+            self.parameters.update(dict.fromkeys(trained))
+            op.parameters = parameters or bool(trained)
         self._operations[stage].append(op)
         return op
 

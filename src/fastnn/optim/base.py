@@ -343,12 +343,13 @@ class Optimizer(Watched):
     def _add(self, given: list[tuple[Group, Form, list[str | None]]]) -> None:
         """Take groups in, or raise and change nothing."""
         new = [self._checked(len(self._groups) + i, group) for i, (group, *_) in enumerate(given)]
-        names = list(self._names)
+        names, taken = list(self._names), set(self._names)
         for group, _, own in given:
             for source, name in zip(group["params"], own, strict=True):
                 place = f"params[{len(names)}]"
                 name = source.name if hasattr(source, "grad_array") else name or place
-                names.append(f"{place} ({name})" if name in names else name)
+                names.append(f"{place} ({name})" if name in taken else name)
+                taken.add(names[-1])
         before = (self._names, self._forms, self._groups, self._states, self._table)
         forms = (*self._forms, *(form for _, form, _ in given))
         states = (*self._states, *(State({}, self._state_dtype) for _ in names[len(self._names):]))
@@ -537,7 +538,7 @@ class Optimizer(Watched):
         states: list[dict[str, Array]],
     ) -> UpdateTable:
         """Make the table in C."""
-        rule_of = [(g, a.dtype.str) for g, a in zip(group_of, arrays, strict=True)]
+        rule_of = [(g, a.itemsize) for g, a in zip(group_of, arrays, strict=True)]
         rules = sorted(set(rule_of))
         self._rule_groups = [g for g, _ in rules]
         stored = f"_{self._state_dtype}" if self._state_dtype else ""
@@ -550,9 +551,9 @@ class Optimizer(Watched):
             sources,
             arrays,
             list(self._names),
-            [(first, second, np.dtype(dtype)) for _, dtype in rules],
+            [(first, second, np.dtype(f"f{itemsize}")) for _, itemsize in rules],
             [rules.index(rule) for rule in rule_of],
-            [tuple(state.get(slot) for slot in slots) for state in states],
+            [tuple(map(state.get, slots)) for state in states],
             list(bases.values()),
             block,
             second is None and block == 1,

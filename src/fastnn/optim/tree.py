@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from fastnn._door.arrays import as_list, describe, view
 
 __all__ = ["Form", "collect", "gradients"]
@@ -15,6 +17,8 @@ Form: TypeAlias = dict[Any, Any] | list[Any] | None
 
 def _is_node(obj: Any) -> bool:
     """Whether it holds arrays, rather than being one or what someone has taken for one."""
+    if isinstance(obj, np.ndarray) or hasattr(obj, "grad_array"):  # as most are
+        return False
     if isinstance(obj, Mapping):
         return True
     single = isinstance(obj, (str, bytes)) or hasattr(obj, "__array__") or view(obj) is not None
