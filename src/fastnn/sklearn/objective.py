@@ -208,10 +208,10 @@ def minimize_lbfgs(
     inverse = np.argsort(order)
 
     def value_and_gradient(given: Array) -> tuple[float, Array]:
-        theta = given[order]
+        theta = given.take(order)
         loss, gradient = f(theta)
         decay = penalized * theta
-        return loss / criterion.parts + 0.5 * float(decay @ theta), (gradient + decay)[inverse]
+        return loss / criterion.parts + 0.5 * float(decay @ theta), (gradient + decay).take(inverse)
 
     start = model.get_flat().astype(np.float64)[inverse]
     result = minimize(
