@@ -77,7 +77,8 @@ class Labels:
         codes = np.searchsorted(self.classes, y if flat else column_or_1d(y))
         if self.width == 1:
             return np.asarray(codes.astype(bool)[:, np.newaxis])
-        return np.asarray(np.eye(self.width, dtype=bool)[codes])
+        columns: Array = np.eye(self.width, dtype=bool).take(codes, axis=0)
+        return columns
 
     def decode(self, columns: Array) -> Array:
         """Return the most probable labels for outputs of shape (n_samples, `width`)."""
