@@ -292,6 +292,15 @@ def test_nothing_is_shown_without_a_terminal(capfd):
     assert lines.count("\n") == 2
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp437"])
+def test_progress_in_any_character_set(encoding, tmp_path, monkeypatch):
+    """Consoles of Windows have their own."""
+    with (tmp_path / "console").open("w", encoding=encoding) as console, monkeypatch.context() as m:
+        m.setattr(sys, "stderr", console)
+        make().fit(X, LABELS, epochs=2, progress=True)
+    assert (tmp_path / "console").read_text(encoding=encoding).count("loss=") == 2
+
+
 def test_the_progress_on_a_terminal(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setitem(sys.modules, "tqdm", None)  # as if it were not installed

@@ -92,7 +92,7 @@ def _write(file: Any, parts: Sequence[Any]) -> None:
 
 def _replace(target: str, old: os.stat_result | None, parts: Sequence[Any]) -> bool:
     """Put a new file in the place of `target`; return False if only it itself can be written."""
-    folder = os.path.dirname(target) or os.curdir
+    folder = _with_room(os.path.dirname(target) or os.curdir)
     _remove_left_over(folder)
     temporary = None
     try:
@@ -143,6 +143,13 @@ def _remove_left_over(folder: str) -> None:
 
 if sys.platform == "win32":
 
+    def _with_room(folder: str) -> str:
+        """The form that longer paths than 259 characters need, if temporary ones are so long."""
+        full = os.path.abspath(folder)
+        if len(full) + 32 < 260 or full.startswith("\\\\?\\"):
+            return folder
+        return "\\\\?\\UNC" + full[1:] if full.startswith("\\\\") else "\\\\?\\" + full
+
     def _keep_owner_and_mode(descriptor: int, old: os.stat_result) -> None:
         """The folder gives the owner, and a file that is replaced is writable as the new one is."""
 
@@ -158,6 +165,9 @@ if sys.platform == "win32":
         """Folders cannot be written to disk by themselves."""
 
 else:
+
+    def _with_room(folder: str) -> str:
+        return folder
 
     def _keep_owner_and_mode(descriptor: int, old: os.stat_result) -> None:
         new = os.fstat(descriptor)
