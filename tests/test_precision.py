@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
 import fastnn
 from fastnn import losses, optim, reference
@@ -127,7 +126,7 @@ def test_refusals():
 
 
 def test_digits_are_learnt_as_well():
-    x, y = load_digits(return_X_y=True)
+    x, y = pytest.importorskip("sklearn.datasets").load_digits(return_X_y=True)
     x = (x / 16).astype(np.float32)
     reached = {"float32": [], "bfloat16": []}
     for precision, accuracies in reached.items():
