@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import sysconfig
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -214,3 +215,114 @@ except ImportError as error:
 """], capture_output=True, text=True, timeout=60)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "expected the main interpreter" in done.stdout or "load" in done.stdout
+
+
+# Without the interpreter's lock ------------------------------------------------------------------
+
+
+@pytest.mark.skipif(
+    not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="needs a free-threaded Python"
+)
+def test_the_import_leaves_the_interpreter_without_its_lock():
+    code = """
+import fastnn, importlib, pkgutil, sys
+for module in pkgutil.iter_modules(fastnn._kernels.__path__, "fastnn._kernels."):
+    importlib.import_module(module.name)
+assert not sys._is_gil_enabled()
+"""
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHON_GIL"}
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=variables)
+    assert done.returncode == 0, done.stderr
+
+
+def at_once(work, count=4):
+    """Return what `work` gives for 0, 1, ... in threads that begin together."""
+    barrier = threading.Barrier(count)
+
+    def begin(i):
+        barrier.wait()
+        return work(i)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(begin, range(count)))
+
+
+def test_a_predictor_answers_threads_with_batches_and_shapes_of_their_own():
+    model = fastnn.Sequential(fastnn.LSTM(3, 4), fastnn.Linear(4, 2), rng=0)
+    inputs = [np.ones((1 + i, 1 + i % 3, 3), "f") for i in range(4)]
+    expected = [model(x).tobytes() for x in inputs]
+    for _ in range(5):
+        p = model.predictor()
+        answers = at_once(lambda i, p=p: {p(inputs[i]).tobytes() for _ in range(200)})
+        assert answers == [{right} for right in expected]
+
+
+def test_a_stream_answers_one_thread_or_raises():
+    model = fastnn.Sequential(fastnn.Linear(30, 64), fastnn.Linear(64, 5), rng=0)
+    stream, x = model.stream(256), X
+    right = stream(x).tobytes()
+
+    def call(i):
+        refused = 0
+        for _ in range(300):
+            try:
+                y = stream(x)
+            except RuntimeError:
+                refused += 1
+            else:
+                assert y.tobytes() == right
+        return refused
+
+    assert sum(at_once(call)) < 4 * 300
+
+
+def test_functions_on_arrays_from_threads():
+    rng = np.random.default_rng(0)
+    weight, bias = rng.normal(size=(40, 30)).astype("f"), np.zeros(40, "f")
+    right = fastnn.ops.linear(X, weight, bias).tobytes()
+    found = at_once(lambda i: {fastnn.ops.linear(X, weight, bias).tobytes() for _ in range(300)})
+    assert found == [{right}] * 4
+
+
+def test_a_model_is_built_once_by_the_threads_that_use_it_first():
+    for _ in range(20):
+        model = make().model
+        answers = at_once(lambda i, model=model: (model(X).tobytes(), model._model))
+        assert len({answer for answer, _ in answers}) == 1
+        assert len({id(built) for _, built in answers}) == 1
+
+
+def test_all_who_begin_to_watch_at_once_learn_of_changes():
+    model = make().model
+    model.build()
+    trainers = at_once(
+        lambda i: [fastnn.Trainer(model, "mse", fastnn.optim.SGD(model.parameters(), lr=0.1))
+                   for _ in range(10)]
+    )  # fmt: skip
+    trainers = [trainer for each in trainers for trainer in each]
+    for trainer in trainers:
+        trainer.step(X, Y)
+    model.freeze()
+    before = model.get_flat().tobytes()
+    for trainer in trainers:
+        trainer.step(X, Y)
+    assert model.get_flat().tobytes() == before
+
+
+def test_hyper_parameters_are_changed_while_another_thread_steps():
+    p, grad = np.zeros(3, "f"), np.ones(3, "f")
+    optimizer = fastnn.optim.SGD([p], lr=1.0)
+
+    def work(i):
+        for k in range(300):
+            if i == 0:
+                optimizer.step([grad])
+            elif i == 1:
+                optimizer.groups[0]["lr"] = 1.0 + k % 2
+            else:
+                optimizer.lr = 1.0 + k % 2
+
+    at_once(work, 3)
+    assert optimizer.t == 300
+    assert -600 <= p[0] <= -300

@@ -279,7 +279,10 @@ cdef Scratch take_scratch(fastnn_run *run):
     """Scratch memory for a run with its number of threads; `give_back` after it."""
     cdef Scratch scratch = None
     if spare_scratch:
-        scratch = <Scratch>spare_scratch.pop()
+        try:
+            scratch = <Scratch>spare_scratch.pop()
+        except IndexError:  # another thread has taken the last
+            pass
     if scratch is None or scratch.blocks < run.threads:
         scratch = Scratch(run.threads)
     run.scratch = <char *>scratch.data

@@ -2,6 +2,7 @@
 # cython: binding=True, embedsignature=False
 """Forward passes that nothing changes any more: from Python in a call, from C by an address."""
 
+cimport cython
 cimport numpy as cnp
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.pycapsule cimport (
@@ -43,6 +44,14 @@ cdef extern from "predict.h" nogil:
     int fastnn_frozen_run(fastnn_frozen *f, const void *x, ptrdiff_t rows, void *y)
     void fastnn_predict(void *context, const void *x, ptrdiff_t rows, void *y)
     void fastnn_frozen_clear(fastnn_frozen *f)
+
+cdef extern from *:
+    """
+    static int exchange(int *at, int value) {
+        return __atomic_exchange_n(at, value, __ATOMIC_ACQ_REL);
+    }
+    """
+    int exchange(int *at, int value) noexcept nogil
 
 cnp.import_array()
 
@@ -113,7 +122,7 @@ cdef class Frozen:
     cdef Py_ssize_t rows
     cdef int64_t index_limit
     cdef double work, work_per_row
-    cdef bint busy
+    cdef int busy  # whether a run is under way, if runs are one after the other
 
     def __init__(self, Program program, tuple x_shape, tuple y_shape, Py_ssize_t rows=0,
                  states=None):
@@ -195,17 +204,16 @@ cdef class Frozen:
     cdef int run(self, cnp.ndarray x, Py_ssize_t rows, cnp.ndarray y) except -1:
         """Compute y from x, both checked."""
         cdef int failed
-        if self.rows:
-            if self.busy:
-                raise RuntimeError("stream: expected one call at a time, got another from a second "
-                                   "thread; make a stream for each")
-            self.busy = True
+        if self.rows and exchange(&self.busy, 1):
+            raise RuntimeError("stream: expected one call at a time, got another from a second "
+                               "thread; make a stream for each")
         if self.work + rows * self.work_per_row < LONG_WORK:
             failed = fastnn_frozen_run(&self.f, cnp.PyArray_DATA(x), rows, cnp.PyArray_DATA(y))
         else:
             with nogil:
                 failed = fastnn_frozen_run(&self.f, cnp.PyArray_DATA(x), rows, cnp.PyArray_DATA(y))
-        self.busy = False
+        if self.rows:
+            exchange(&self.busy, 0)
         if failed:
             raise MemoryError("predictor")
         return 0
@@ -231,14 +239,28 @@ cdef class Caller:
     single : bool
         Whether an input without an axis for rows is one row.
     """
-    cdef public Frozen last
+    cdef Frozen _last
     cdef public bint single
 
+    @property
+    def last(self):
+        """The forward pass that answered last."""
+        with cython.critical_section(self):
+            return self._last
+
+    @last.setter
+    def last(self, Frozen f):
+        with cython.critical_section(self):
+            self._last = f
+
     def __call__(self, x, *, out=None):
-        cdef Frozen f = self.last
+        cdef Frozen f
         cdef cnp.ndarray y
-        cdef int first = 0
+        cdef cnp.npy_intp shape[64]
+        cdef int axis, first = 0
         cdef Py_ssize_t rows = 1
+        with cython.critical_section(self):  # another thread may put another in its place
+            f = self._last
         if (f is None or not is_array(x, f.x.typenum)
                 or not cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>x)):
             return self._answer(x, out)
@@ -253,8 +275,10 @@ cdef class Caller:
                 cnp.PyArray_SIZE(<cnp.ndarray>x), f.index_limit, False, 0)):
             return self._answer(x, out)
         if out is None:
-            f.y.shape[0] = rows
-            y = cnp.PyArray_EMPTY(f.y.ndim - first, f.y.shape + first, f.y.typenum, 0)
+            shape[0] = rows
+            for axis in range(1, f.y.ndim):
+                shape[axis] = f.y.shape[axis]
+            y = cnp.PyArray_EMPTY(f.y.ndim - first, shape + first, f.y.typenum, 0)
         elif (is_array(out, f.y.typenum) and cnp.PyArray_ISCARRAY(<cnp.ndarray>out)
                 and has_shape(out, &f.y, first)
                 and (first or cnp.PyArray_DIM(<cnp.ndarray>out, 0) == rows)

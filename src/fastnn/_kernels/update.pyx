@@ -13,6 +13,7 @@ import numpy as np
 from fastnn._door.arrays import NotFiniteError, as_target, mark_written, sort_memory
 from fastnn._kernels.door cimport as_input
 
+cimport cython
 from cpython.object cimport PyObject
 from libc.math cimport sqrt
 from libc.stdint cimport int64_t, uintptr_t
@@ -143,10 +144,11 @@ def unchanged(tuple groups, tuple read):
         if PyDict_Size(group) != PyDict_Size(copy):
             return False
         at = at_read = 0
-        while (PyDict_Next(group, &at, &key, &value)
-               and PyDict_Next(copy, &at_read, &key_read, &value_read)):
-            if key != key_read or value != value_read:
-                return False
+        with cython.critical_section(<object>group):  # it belongs to the user; the copy is ours
+            while (PyDict_Next(group, &at, &key, &value)
+                   and PyDict_Next(copy, &at_read, &key_read, &value_read)):
+                if key != key_read or value != value_read:
+                    return False
     return True
 
 
@@ -311,7 +313,12 @@ cdef class UpdateTable:
             Whether to write nothing if a gradient is not finite.
         """
         if self.stale:
-            self._look_again()
+            self.stale = False  # before looking: who changes something meanwhile says so again
+            try:
+                self._look_again()
+            except BaseException:
+                self.stale = True
+                raise
         if grads is None:
             self.gradients = self._own_gradients()
         elif grads is True:
@@ -447,7 +454,7 @@ cdef class UpdateTable:
             self.records[i].frozen = not source.trainable
             self.any_frozen = self.any_frozen or not source.trainable
             computed.append(source.grad_array if source.trainable else None)
-        self.computed, self.stale = tuple(computed), False
+        self.computed = tuple(computed)
         return 0
 
     cdef tuple _trained(self, tuple grads):

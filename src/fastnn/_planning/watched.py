@@ -25,6 +25,11 @@ def _open_locks() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_open_locks)
 
+
+# Held while somebody is added to those who watch.
+_watching = new_lock()
+
+
 class Watcher(Protocol):
     """Who has captured something that may be changed: a model, a trainer, an optimizer's table.
 
@@ -44,9 +49,11 @@ class Watched:
 
     def watch(self, watcher: Watcher) -> None:
         """Tell `watcher` of all changes to come."""
-        new, known = ref(watcher), self._watchers
-        if new not in known:
-            self._watchers = (*(old for old in known if old() is not None), new)
+        new = ref(watcher)
+        with _watching:
+            known = self._watchers
+            if new not in known:
+                self._watchers = (*(old for old in known if old() is not None), new)
 
     def watchers(self) -> list[Any]:
         """Return who watches."""

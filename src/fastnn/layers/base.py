@@ -320,8 +320,12 @@ class Layer(Watched):
             layers = [layer for _, layer in self._layers()]
             if any(layer._lock is None for layer in layers):  # some have come since
                 self.build()
-            assert self._dtype is not None
-            model = self._model = Model(self._dtype, {layer._lock for layer in layers})
+            with BUILDING:
+                model = self._model
+                if model is None:
+                    assert self._dtype is not None
+                    model = Model(self._dtype, {layer._lock for layer in layers})
+                    self._model = model
         return model
 
     @property

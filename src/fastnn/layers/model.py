@@ -28,7 +28,8 @@ class Recent(dict[Hashable, Any]):
     def keep(self, key: Hashable, made: Made) -> Made:
         """Keep and return what was made for `key`; the oldest goes if there are many."""
         if len(self) >= PLANS:
-            self.pop(next(iter(self), None), None)
+            for oldest in list(self)[:1]:  # at once: another thread may clear it
+                self.pop(oldest, None)
         self[key] = made
         return made
 

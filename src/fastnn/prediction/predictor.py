@@ -8,10 +8,10 @@ from typing import Any
 from fastnn._door.numbers import shape as checked
 from fastnn._kernels.door import output
 from fastnn._kernels.predictor import ADDRESS, Caller, Frozen
+from fastnn._planning.watched import new_lock
 from fastnn._typing import Array, Shape
+from fastnn.layers.model import Recent
 from fastnn.prediction.packing import Packed, copied
-
-SHAPES = 64  # of inputs, for which what has been planned is kept
 
 
 class Predictor(Caller):
@@ -19,7 +19,8 @@ class Predictor(Caller):
 
     ``p(x)`` has the bits of ``model(x)`` as the model was when the predictor was made; to train
     that further changes nothing here. Weights are packed once. A call makes one check of an array
-    that fits and takes no lock: any number of threads may call at once, each on its own processor.
+    that fits and waits for no other: any number of threads may call at once, each on its own
+    processor, and only what has to be planned is planned by one after the other.
     With layers in Python it is a copy, too, but calls are as fast as the model's and one waits for
     the other.
 
@@ -53,7 +54,7 @@ class Predictor(Caller):
         self._given = None if input_shape is None else checked("input_shape", input_shape)
         model._built()  # a copy made before would draw first values of its own
         self._model = copy.deepcopy(model)
-        self._made: dict[Shape, Frozen | None] = {}
+        self._made, self._lock = Recent(), new_lock()
         self._packed = Packed()
         self._fixed: Frozen | None = None
         self.input_shape = self._model.input_shape() if self._given is None else self._given
@@ -67,16 +68,15 @@ class Predictor(Caller):
 
     def _frozen(self, shape: Shape) -> Frozen | None:
         """Return the forward pass for rows of this shape; None if a part of it is in Python."""
-        if shape not in self._made:
-            model = self._model
-            schedule = model._schedule(shape, False)
+        with self._lock:  # two threads that come with new shapes plan one after the other
+            if shape in self._made:
+                known: Frozen | None = self._made[shape]
+                return known
+            schedule = self._model._schedule(shape, False)
             found = None
             if not any(op.python for op in schedule.operations):
                 found = Frozen(self._packed.program(schedule), shape, schedule.y.shape)
-            if len(self._made) >= SHAPES:
-                self._made.pop(next(iter(self._made)), None)
-            self._made[shape] = found
-        return self._made[shape]
+            return self._made.keep(shape, found)
 
     def _answer(self, x: Any, out: Any) -> Array:
         """Compute what has another shape than the last call, or must be converted or refused."""

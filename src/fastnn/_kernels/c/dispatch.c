@@ -5,8 +5,8 @@
 #endif
 
 const fastnn_table *fastnn_active = NULL;
-int fastnn_threads = 1;
-int fastnn_share = FASTNN_SHARE_LEARNED;
+atomic_int fastnn_threads = 1;
+atomic_int fastnn_share = FASTNN_SHARE_LEARNED;
 
 /* Whether this processor runs what the compiler makes for a variant. The system must save its
  * registers, which __builtin_cpu_supports asks, too. */

@@ -2,17 +2,18 @@
 #ifndef FASTNN_DISPATCH_H
 #define FASTNN_DISPATCH_H
 #include "table.h"
+#include <stdatomic.h>
 
 /* The table in use; NULL until fastnn_dispatch has succeeded. */
 extern const fastnn_table *fastnn_active;
 
 /* Threads that a program or an optimizer step may use (at least 1). */
-extern int fastnn_threads;
+extern atomic_int fastnn_threads;
 
 /* When several are used: where it has turned out to be faster (program.c), always or never. The
  * last two are for tests and for hunting a fault. */
 enum { FASTNN_SHARE_LEARNED, FASTNN_SHARE_ALWAYS, FASTNN_SHARE_NEVER };
-extern int fastnn_share;
+extern atomic_int fastnn_share;
 
 /* Selects the variant named `request`, or the best one that this processor runs when
  * request is NULL or empty. Returns 0, or -1 if there is no such variant here. */

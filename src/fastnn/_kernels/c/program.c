@@ -112,12 +112,16 @@ static int run_shared(const fastnn_run *r, int threads) {
 int fastnn_execute(const fastnn_run *r) {
     if (r->threads == 1) return run_shared(r, 1);
     const double start = fastnn_now();
-    const int alone = fastnn_share != FASTNN_SHARE_ALWAYS &&
+    const int learns = !atomic_exchange(&r->pace->used, 1);
+    const int alone = learns && fastnn_share != FASTNN_SHARE_ALWAYS &&
                       (r->pace->probes > 0 || start < r->pace->alone_until);
     const int share = fastnn_pool_enter(r->threads);
     const int threads = run_shared(r, alone ? 1 : share);
     fastnn_pool_leave();
-    judge(r->pace, threads, r->rows ? (double)r->rows : 1, start, fastnn_now());
+    if (learns) {
+        judge(r->pace, threads, r->rows ? (double)r->rows : 1, start, fastnn_now());
+        atomic_store(&r->pace->used, 0);
+    }
     return threads;
 }
 

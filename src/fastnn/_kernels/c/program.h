@@ -1,6 +1,8 @@
 /* A program: the kernel calls of a forward or a training step, as plain C. */
 #ifndef FASTNN_PROGRAM_H
 #define FASTNN_PROGRAM_H
+#include <stdatomic.h>
+
 #include "table.h"
 #include "update.h"
 
@@ -25,6 +27,7 @@ typedef struct {
     double alone_until; /* one thread is used before this time */
     int probes;         /* runs that are to measure one thread */
     int losses;         /* how often in a row several threads have lost more than that */
+    atomic_int used;    /* by a run: others that are under way learn nothing */
 } fastnn_pace;
 
 typedef struct {
