@@ -3,6 +3,7 @@
     python bench/soak.py             # a million steps, 1e5 fits, 1e4 models, an hour of mixed work
     python bench/soak.py --short     # the same for five minutes
     python bench/soak.py --smoke     # for some seconds: does it run?
+    python bench/soak.py fits mixed --minutes 40  # some parts; how long the mixed one takes
 
 After the first fifth of each part the process may grow by 4 MB and no more and may keep no
 descriptor open, and every repetition must give the bits of the first. What is printed are lines of
@@ -129,6 +130,9 @@ def mixed():
             yield 1, 0, found
 
 
+PARTS = {"steps": steps, "fits": fits, "models": models, "mixed": mixed}
+
+
 def watch(name, make, number, seconds):
     """Repeat a part; return its row of the table and whether all has stayed as it was."""
     work, first, done, wrong = make(), {}, 0, 0
@@ -143,9 +147,11 @@ def watch(name, make, number, seconds):
     work.close()
     grown, opened = resident() - warm[0], descriptors() - warm[1]
     well = grown <= GROWTH and opened <= 0 and wrong == 0
-    print(f"| soak: {done:,} {name} in {time.monotonic() - began:.0f} s | "
+    what = "rounds of mixed work" if name == "mixed" else name
+    print(f"| soak: {done:,} {what} in {time.monotonic() - began:.0f} s | "
           f"{grown:+.1f} MB of {warm[0]:.0f} after the first fifth, {opened:+d} descriptors, "
-          f"{wrong} other results | `python bench/soak.py` |", flush=True)  # fmt: skip
+          f"{wrong} other results | `python bench/soak.py {' '.join(sys.argv[1:])}` |",
+          flush=True)  # fmt: skip
     return well
 
 
@@ -153,12 +159,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("short", "smoke"):
         parser.add_argument(f"--{name}", action="store_const", const=name, dest="scale")
-    numbers = SCALES[parser.parse_args().scale or "full"]
-    parts = [("steps", steps), ("fits", fits), ("models", models)]
-    well = [watch(name, make, number, 0)
-            for (name, make), number in zip(parts, numbers, strict=False)]  # fmt: skip
-    well.append(watch("rounds of mixed work", mixed, 0, numbers[3]))
-    sys.exit(not all(well))
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    given, well = parser.parse_args(), True
+    if unknown := set(given.parts) - set(PARTS):
+        parser.error(f"expected of the parts {', '.join(PARTS)}, got {', '.join(unknown)}")
+    for (name, make), number in zip(PARTS.items(), SCALES[given.scale or "full"], strict=True):
+        if name not in (given.parts or PARTS):
+            continue
+        if name == "mixed":
+            well &= watch(name, make, 0, 60 * given.minutes if given.minutes else number)
+        else:
+            well &= watch(name, make, number, 0)
+    sys.exit(not well)
 
 
 if __name__ == "__main__":

@@ -450,3 +450,48 @@ def test_layers_replaced_between_steps_of_a_trainer():
     trainer.step(x, x)
     model.layers = model.layers[:1]
     assert trainer.step(x, x) == fastnn.losses.mse(model(x), x)[0]
+
+
+def test_a_copy_shares_its_parameters():
+    """And layers inside; what is trained through one is seen by the other."""
+    model = fastnn.Sequential(
+        fastnn.Linear(3, 4), fastnn.BatchNorm1d(4), fastnn.Linear(4, 2), rng=0
+    )
+    x = RNG.normal(size=(8, 3)).astype(np.float32)
+    layer = copy.copy(model[0])
+    assert layer is not model[0]
+    assert layer.weight is model[0].weight
+    np.testing.assert_array_equal(layer(x), model[0](x))
+    other = copy.copy(model)
+    before = model(x)
+    optimizer = fastnn.optim.SGD(other.parameters(), lr=0.5)
+    fastnn.Trainer(other, "mse", optimizer).step(x, np.ones((8, 2), np.float32))
+    assert not np.array_equal(model(x), before)
+    np.testing.assert_array_equal(model(x), other(x))
+    np.testing.assert_array_equal(layer(x), model[0](x))
+
+
+def test_a_parameter_is_an_array_to_numpy():
+    layer = fastnn.Linear(3, 2, rng=0)
+    np.testing.assert_array_equal(np.asarray(layer.weight), layer.weight.data)
+    assert np.asarray(layer.weight, np.float64).dtype == np.float64
+
+
+def test_one_sample_goes_backward():
+    """Without the axis of the batch, as it went forward."""
+    layer = fastnn.Linear(3, 2, rng=0)
+    layer.forward(np.ones(3, np.float32), training=True)
+    dx = layer.backward(np.array([1.0, 2.0], np.float32))
+    np.testing.assert_allclose(dx, layer.weight.data.T @ np.array([1.0, 2.0]), rtol=1e-6)
+
+
+def test_more_shapes_than_plans_are_kept_for():
+    layer = fastnn.Softplus()
+    first = layer(np.ones((1, 1), np.float32))
+    for size in range(2, 70):
+        layer(np.ones((1, size), np.float32))
+    np.testing.assert_array_equal(layer(np.ones((1, 1), np.float32)), first)
+    predictor = fastnn.Sequential(fastnn.Softplus(), rng=0).predictor()
+    for size in range(1, 70):
+        assert predictor(np.ones((1, size), np.float32)).shape == (1, size)
+    np.testing.assert_array_equal(predictor(np.ones((1, 1), np.float32)), first)

@@ -264,3 +264,19 @@ def test_an_optimizer_of_another_model():
     model, other = fastnn.Linear(2, 1), fastnn.Linear(2, 1)
     with pytest.raises(ValueError, match=r"weight: made over another model's .*model\.parameters"):
         fastnn.Trainer(model, "mse", optim.Adam(other.parameters()))
+
+
+@every_rule
+def test_a_gradient_given_for_a_frozen_parameter_counts_for_nothing(rule):
+    """Nor does its norm."""
+    found = []
+    for given in (np.full((7, 5), 1e3, np.float32), None):
+        layer = fastnn.Linear(5, 7, rng=0)
+        layer.weight.trainable = False
+        optimizer = rule.make(layer.parameters(), clip_norm=1.0)
+        before = layer.weight.data.copy()
+        optimizer.step([given, np.ones(7, np.float32)])
+        np.testing.assert_array_equal(layer.weight.data, before)
+        found.append(layer.bias.data.copy())
+    np.testing.assert_array_equal(*found)
+    assert found[0].any()

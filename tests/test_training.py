@@ -350,6 +350,9 @@ def test_the_history():
     assert repr(history) == "History(0 epochs)"
     history.append(0, {"loss": 1.0})
     assert repr(history) == "History(1 epochs, last: loss=1)"
+    assert (history["loss"], list(history), "acc" in history) == ([1.0], ["loss"], False)
+    with pytest.raises(KeyError, match=r"name: expected one of \['loss'\], got 'acc'"):
+        history["acc"]
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")
     figure = history.plot()

@@ -306,6 +306,20 @@ def tied(other: Callable[[], fastnn.Layer]) -> Callable[[], Any]:
     return given
 
 
+def inside_itself() -> Any:
+    inner = fastnn.Sequential(fastnn.ReLU())
+    outer = fastnn.Sequential(inner, fastnn.Linear(2, 2, rng=0))
+    return lambda: setattr(inner, "layers", [outer]), [outer]
+
+
+def of_two_names() -> Any:
+    model = fastnn.Sequential(*(fastnn.Linear(2, 2, bias=False) for _ in range(2)), rng=0)
+    model[1].weight = model[0].weight
+    model.parameters()
+    given = {"0.weight": array(2, 2), "1.weight": array(2, 2) + 1}
+    return lambda: model.load_state_dict(given), [model]
+
+
 def state_dict(mapping: Any) -> Callable[[], Any]:
     def make() -> Any:
         layer = linear()
@@ -356,6 +370,12 @@ ROWS = [
           r"layers\[0\]: expected a fastnn layer"),
     wrong("Concat(None)", lambda: (lambda: fastnn.Concat(None), []), TypeError,
           r"layers\[0\]: expected a fastnn layer"),
+    wrong("Concat()", lambda: (lambda: fastnn.Concat()(array(4, 3)), []), ValueError,
+          "branches: expected at least one"),
+    wrong("a container in itself", inside_itself, ValueError,
+          r"layers\[0\]: expected one that does not hold this one"),
+    wrong("other values for the same weights", of_two_names, ValueError,
+          "1.weight: expected the values of 0.weight"),
     wrong("Residual that changes the shape",
           lambda: (lambda: fastnn.Residual(fastnn.Linear(3, 2))(array(4, 3)), []), ValueError,
           ".*expected"),

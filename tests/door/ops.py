@@ -290,8 +290,20 @@ ROWS = [
     *(
         Row(f"ops.{name}(0-d)", lambda name=name: (lambda: getattr(ops, name)(1.0), []), ValueError,
             "x: expected at least one axis")
-        for name in ("softmax", "log_softmax")
+        for name in ("softmax", "log_softmax", "layer_norm")
     ),
+    Row("ops.layer_norm_backward(0-d)",
+        lambda: (lambda: ops.layer_norm_backward(1.0, 1.0, None, 1.0, 1.0), []), ValueError,
+        "x: expected at least one axis"),
+    *(
+        Row(f"ops.batch_norm({ndim}-d)",
+            lambda ndim=ndim: (lambda: ops.batch_norm(array(*range(2, 2 + ndim))), []), ValueError,
+            r"x: expected \(batch, channels\)")
+        for ndim in (1, 4)
+    ),
+    Row("ops.embedding_backward(dy of other rows)",
+        lambda: (lambda: ops.embedding_backward(array(3, 2), [0, 1], 4), []), ValueError,
+        r"dy: expected shape \(2, 'dim'\)"),
     Row("ops.embedding(empty weight)",
         lambda: (lambda: ops.embedding([0], np.empty((0, 2))), []), ValueError, "index: expected"),
 ]  # fmt: skip

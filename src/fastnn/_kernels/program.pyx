@@ -80,11 +80,6 @@ cdef class Memory:
     def __init__(self):
         self.size = self.moved = 0
 
-    @property
-    def nbytes(self):
-        """Bytes of the block."""
-        return self.size
-
     cdef int grow(self, Py_ssize_t size) except -1:
         """Make room for `size` bytes; what is there is lost, and the block may move."""
         if size > self.size:

@@ -383,11 +383,6 @@ cdef class UpdateTable:
         self._read_targets()
         return list(self.arrays)
 
-    @property
-    def grad_norm(self):
-        """Norm of all gradients of the last step, before clipping; 0 where it was not needed."""
-        return self.u.grad_norm
-
     # Parameters -------------------------------------------------------------------------------
 
     cdef int _read_targets(self) except -1:

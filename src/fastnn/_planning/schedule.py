@@ -109,16 +109,6 @@ class Schedule:
         counts = sorted(set(last.values()))
         return [(count, [p for p in last if last[p] == count]) for count in counts]
 
-    @property
-    def values(self) -> list[Value]:
-        """Every value in the order of first use."""
-        seen: dict[Value, None] = {}
-        for op in self.operations:
-            for p in op.pointers:
-                if isinstance(p, Value):
-                    seen.setdefault(p.root, None)
-        return list(seen)
-
     def kept_for_backward(self) -> list[Value]:
         """Return the values that the forward pass writes (or gets) and a later pass reads."""
         forward: dict[Value, None] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import nan
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,8 @@ class History:
     >>> history.append(1, {"loss": 0.25})
     >>> history.history, history.epoch
     ({'loss': [0.5, 0.25]}, [0, 1])
+    >>> history["loss"], list(history)
+    ([0.5, 0.25], ['loss'])
     """
 
     def __init__(self) -> None:
@@ -48,6 +50,16 @@ class History:
         self.stopped_epoch: int | None = None
         self.best_epoch: int | None = None
         self.reason = ""
+
+    def __getitem__(self, name: str) -> list[float]:
+        """Return the values of a name, one per epoch."""
+        if name not in self.history:
+            raise KeyError(f"name: expected one of {list(self.history)}, got {name!r}")
+        return self.history[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names."""
+        return iter(self.history)
 
     def append(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Add the logs of one epoch."""
