@@ -50,7 +50,7 @@ print("well")
 
 
 def orders(long):
-    """Return in which orders to import: each first and last once, or all."""
+    """Return in which orders to import: all, or two in which any two come both ways around."""
     names = ["fastnn", *NAMES]
     if long:
         return list(itertools.permutations(names))
