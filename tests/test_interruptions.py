@@ -253,6 +253,61 @@ def test_a_handler_that_raises_while_several_locks_are_waited_for(alarm):
         holding.result()
 
 
+def failing(hook, trainer):
+    """Return a callback one of whose methods raises after three steps."""
+    def fail(self, *arguments):
+        if trainer.optimizer.t >= 3 + (hook in ("on_batch_end", "on_epoch_end")):
+            raise Stop
+
+    return type("Fails", (fastnn.callbacks.Callback,), {hook: fail})()
+
+
+@pytest.mark.parametrize(
+    ("hook", "steps", "epochs"),
+    [("on_epoch_begin", 3, 1), ("on_batch_end", 4, 1), ("on_epoch_end", 6, 2), ("metric", 6, 1),
+     ("schedule", 3, 1), ("loss", 3, 1), ("on_train_end", 6, 2)],
+)  # fmt: skip
+def test_what_a_function_of_the_user_raises_ends_a_fit_after_a_whole_step(hook, steps, epochs):
+    """In the second epoch; the history is there, and the model can be trained on."""
+    def metric(y_true, y_pred):
+        if trainer.optimizer.t == 6:
+            raise Stop
+        return 0.0
+
+    def schedule(step):
+        if step >= 3:
+            raise Stop
+        return 0.01
+
+    def loss(pred, y):
+        if trainer.optimizer.t == 3:
+            raise Stop
+        return squares(pred, y)
+
+    def new(functions):
+        made = make(loss if hook == "loss" and functions else squares if hook == "loss" else "mse")
+        if hook == "schedule" and functions:
+            made.optimizer.lr = schedule
+        return made
+
+    options = {"batch_size": 8, "rng": 1, "progress": False}
+    trainer = whole = new(False)
+    whole.fit(X, Y, epochs=1, **options)
+    trainer = new(True)
+    given = {"metrics": [metric]} if hook == "metric" else {}
+    if hook.startswith("on_"):
+        given = {"callbacks": [failing(hook, trainer)]}
+    with pytest.raises(Stop):
+        trainer.fit(X, Y, epochs=2, **options, **given)
+    assert trainer.optimizer.t == steps
+    assert len(trainer.history.history["loss"]) == epochs
+    if steps == 3:
+        assert state(trainer) == state(whole)
+    trainer.optimizer.lr = 0.01
+    trainer.optimizer.t = 10
+    assert np.isfinite(trainer.step(X, Y))
+
+
 @pytest.fixture
 def alarm():
     """Return a function that lets a handler raise soon, and the error that it raises."""
