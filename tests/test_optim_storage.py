@@ -43,7 +43,7 @@ def test_pack_and_unpack(name, dtype, rng):
 
 @pytest.mark.parametrize("param_dtype", ["float32", "float64"])
 @pytest.mark.parametrize("dtype", STORED)
-def test_kernels_round_as_the_twin_does(dtype, param_dtype, rng):
+def test_kernels_round_as_the_twin_does(dtype, param_dtype, isa, rng):
     """Adam's moments, bit for bit; the parameters are updated with the unrounded ones."""
     shapes = [(1000,), (3, 5), (), (300, 7), (256,), (0,)]
     params = [rng.standard_normal(s).astype(param_dtype) for s in shapes]

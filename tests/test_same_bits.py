@@ -12,8 +12,9 @@ import pytest
 from fastnn._kernels import core
 
 from .kernels import TABLE
+from .optimizers import every_rule
 from .test_kernels import make, run
-from .training_bits import CASES, EXPECTED
+from .training_bits import CASES, EXPECTED, numbers
 
 FUSED = [isa for isa, runs in core.variants().items() if runs and isa in ("v4", "v3")]
 if platform.machine() in ("aarch64", "arm64"):
@@ -59,6 +60,22 @@ def test_kernels_agree(row, dtype, select):
 def test_trained_weights(name, isa, select):
     select(isa)
     assert CASES[name]() == EXPECTED[name]
+
+
+@pytest.mark.parametrize("storage", ["bfloat16", "int8"])
+@every_rule
+def test_packed_states_agree(rule, storage, dtype, select):
+    found = []
+    for isa in FUSED:
+        select(isa)
+        rng = np.random.default_rng(0)
+        params = [numbers(rng, *shape).astype(dtype) for shape in ((5, 41), (333,), (2100,))]
+        optimizer = rule.make(params, lr=0.01, state_dtype=storage)
+        for _ in range(20):
+            optimizer.step([p * np.asarray(0.75, dtype) for p in params])
+        states = [array for state in optimizer.state for array in state.values()]
+        found.append([bits(np.ascontiguousarray(array)) for array in (*params, *states)])
+    assert all(one == found[0] for one in found)
 
 
 @pytest.mark.skipif(not FUSED, reason="needs FMA")
