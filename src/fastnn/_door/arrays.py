@@ -33,15 +33,18 @@ def view(obj: Any) -> Array | None:
         if obj.dtype.num == _LONG.num and _LONG.itemsize == 8:  # Windows: float64 by another number
             return obj.view(FLOATS[1].newbyteorder(obj.dtype.byteorder))
         return obj
-    negated = getattr(obj, "is_neg", None)  # of PyTorch: then memory has the values' opposites
-    if callable(negated) and negated():
-        return None
     if isinstance(obj, np.generic):  # has the buffer protocol, but on a copy
         return None
-    if hasattr(obj, "__dlpack__"):
-        detach = getattr(obj, "detach", None)  # a PyTorch leaf that requires a gradient
+    if callable(getattr(obj, "detach", None)) and hasattr(obj, "numpy"):
+        # of PyTorch, a parameter too; a third of the time of its __dlpack__
         try:
-            return np.from_dlpack(detach() if callable(detach) else obj)
+            array: Array = obj.detach().numpy()
+        except (RuntimeError, TypeError):
+            return None  # elsewhere, sparse, negated, or of a dtype that NumPy does not have
+        return array
+    if hasattr(obj, "__dlpack__"):
+        try:
+            return np.from_dlpack(obj)
         except (BufferError, RuntimeError, TypeError, ValueError):
             return None  # another device, or a dtype that NumPy does not have
     try:
