@@ -413,8 +413,11 @@ class Trainer(evaluation.Trainer):
                     losses[part], totals[part] = self._steps(data, rows, shares.batch, count)
                 else:
                     losses[part], totals[part] = self._one_step(data, rows)
-                wrong = look and ~np.isfinite(losses[part]) & (totals[part] != 0)
-                at, back = (int(np.argmax(wrong)), count) if np.any(wrong) else (-1, 0)
+                at, back = -1, 0
+                if look:
+                    wrong = ~np.isfinite(losses[part]) & (totals[part] != 0)
+                    if wrong.any():
+                        at, back = int(np.argmax(wrong)), count
             except NotFiniteError:
                 if not look:
                     raise
