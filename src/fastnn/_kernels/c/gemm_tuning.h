@@ -43,11 +43,12 @@ typedef struct {
      * read it. Never: 3 % slower at 256×512×512 (dy·W). 24 rows: 9 to 15 % slower at 24×512×512
      * and 32×784×256 (dy·W). */
     ptrdiff_t far_b, copied_b_rows;
-    /* Matrices of more bytes hardly stay in the second-level cache beside others: while a tile is
-     * computed, its part of C is fetched, and a part of the next panel of B if so many rows give it
-     * time. On a Zen 4 (32 kB and 1 MB) 1 MB: 5 to 10 % slower in double at 256×512×512 and
-     * 64×1024×1024; none: 6 to 20 % at 1024×1024×1024. */
-    ptrdiff_t large_bytes, prefetched_b_rows;
+    /* Matrices of more bytes hardly stay in the second-level cache beside others: each tile of C is
+     * fetched ahead, and the next panel of B if so many rows give it time. Sums of `slow_terms` and
+     * more have the lines fetched one after the other while a tile is computed, which pays for
+     * smaller matrices too, of `slow_bytes`. On a Zen 4 (32 kB and 1 MB) all at once: 5 to 15 %
+     * slower at 1024×1024×1024; one after the other at 32 and 64 terms: 3 to 25 % slower. */
+    ptrdiff_t large_bytes, prefetched_b_rows, slow_terms, slow_bytes;
     /* Addresses `set_bytes` apart share a set of the first-level cache, which holds `set_lines`
      * lines and seldom more: more rows of B than that are copied before they are read side by
      * side. Without it, a few rows take 1.5 to 6 times as long (1×1024×1024, 4×1024×512). */
@@ -70,8 +71,10 @@ static const gemm_tuning tuning = {
     .copied_a_columns = 256,
     .far_b = 1024,
     .copied_b_rows = 48,
-    .large_bytes = 256 << 10,
+    .large_bytes = 1 << 20,
     .prefetched_b_rows = 48,
+    .slow_terms = 96,
+    .slow_bytes = 256 << 10,
     .set_bytes = 4096,
     .set_lines = 8,
 #if FASTNN_VECTOR_BYTES == 64
